@@ -1,0 +1,63 @@
+"""Batches as models read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clearhead.data.store import Ids
+
+
+@dataclass(frozen=True, eq=False)
+class TranslationBatch:
+    """Sentence pairs, padded on the right; the target is shifted by one for teacher forcing."""
+
+    source: Tensor  # (batch, source) int64; ends with eos
+    source_valid: Tensor | None  # (batch, source) bool, False for padding; None = no padding
+    target: Tensor  # (batch, target) int64; begins with bos
+    labels: Tensor  # (batch, target) int64; ends with eos
+    counted: Tensor  # (batch, target) bool, False for padding
+
+    @property
+    def tokens(self) -> int:
+        """Labels that count in the loss."""
+        return int(self.counted.sum())
+
+    def to(self, device: torch.device) -> "TranslationBatch":
+        """The same batch on a device."""
+        if device.type == "cpu":
+            return self
+        valid = None if self.source_valid is None else self.source_valid.to(device, non_blocking=True)
+        moved = [each.to(device, non_blocking=True) for each in (self.source, self.target, self.labels, self.counted)]
+        return TranslationBatch(moved[0], valid, *moved[1:])
+
+
+def translation_batch(
+    sources: Sequence[Ids], targets: Sequence[Ids], *, pad: int, bos: int, eos: int
+) -> TranslationBatch:
+    """Collate ids without special tokens: source + eos, bos + target, target + eos."""
+    source = padded([np.append(each, eos) for each in sources], pad)
+    labels = padded([np.append(each, eos) for each in targets], pad)
+    shifted = padded([np.insert(each, 0, bos) for each in targets], pad)
+    source_valid = _valid([len(each) + 1 for each in sources])
+    return TranslationBatch(
+        source=source,
+        source_valid=None if bool(source_valid.all()) else source_valid,
+        target=shifted,
+        labels=labels,
+        counted=_valid([len(each) + 1 for each in targets]),
+    )
+
+
+def padded(sequences: Sequence[Ids], pad: int) -> Tensor:
+    """(batch, longest) int64, filled with `pad` on the right."""
+    table = np.full((len(sequences), max(len(each) for each in sequences)), pad, dtype=np.int64)
+    for row, each in enumerate(sequences):
+        table[row, : len(each)] = each
+    return torch.from_numpy(table)
+
+
+def _valid(lengths: list[int]) -> Tensor:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

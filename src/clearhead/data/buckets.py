@@ -1,0 +1,64 @@
+"""The order of training: shuffled, seeded, sentences of similar length together, a token budget for each batch.
+
+    rows of the corpus ─ blocks of 1,024 in random order ─ pools of 16 blocks, shuffled ─ sorted by length
+      ─ cut to batches of at most `budget` padded tokens ─ batches of the pool in random order
+
+The order is a function of seed and epoch, so a run can continue at any batch. Memory holds one pool.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clearhead.core.batching import cut
+from clearhead.core.seeds import numpy_generator
+from clearhead.data.store import Store
+
+Rows = npt.NDArray[np.int64]
+
+BLOCK = 1_024  # consecutive rows that are read together
+POOL = 16  # blocks that are sorted by length together
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a run has come in its data: `batch` batches of epoch `epoch` are done."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class Buckets:
+    """Batches of row numbers, epoch after epoch, from parallel stores."""
+
+    def __init__(self, stores: list[Store], *, budget: int, seed: int) -> None:
+        self.stores, self.budget, self.seed = stores, budget, seed
+
+    def batches(self, start: Place = Place()) -> Iterator[tuple[Rows, Place]]:  # noqa: B008 (frozen)
+        """Row numbers of each batch and the place after it, without end, from `start` on."""
+        epoch, done = start.epoch, start.batch
+        while True:
+            for number, rows in enumerate(self.epoch(epoch), start=1):
+                if number > done:
+                    yield rows, Place(epoch, number)
+            epoch, done = epoch + 1, 0
+
+    def epoch(self, epoch: int) -> Iterator[Rows]:
+        """The batches of one epoch; together they hold every row once."""
+        random = numpy_generator(self.seed, "order", epoch)
+        count = len(self.stores[0])
+        blocks = random.permutation((count + BLOCK - 1) // BLOCK)
+        for start in range(0, len(blocks), POOL):
+            yield from self._pool(blocks[start : start + POOL], count, random)
+
+    def _pool(self, blocks: Rows, count: int, random: np.random.Generator) -> Iterator[Rows]:
+        spans = [(int(block) * BLOCK, min(count, (int(block) + 1) * BLOCK)) for block in blocks]
+        rows = np.concatenate([np.arange(*span) for span in spans])
+        lengths = np.stack([np.concatenate([each.lengths(*span) for span in spans]) for each in self.stores])
+        ties = random.random(len(rows))
+        order = np.lexsort((ties, *lengths))  # by the last store's length, then by the ones before it, then at random
+        batches = [rows[order[part]] for part in cut(lengths.max(axis=0)[order].tolist(), self.budget)]
+        for index in random.permutation(len(batches)):
+            yield batches[index]

@@ -1,0 +1,113 @@
+"""What fills a slot: one word of the lexicon, or the phrase that a rule made of several.
+
+Both have a Chinese and an English text in several *forms* (`""` is the plain one), a head word, and an agreement
+that says whether English conjugates with it as with `I` (0), `they` (1) or `he` (2).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from clearhead.core.errors import DataError
+from clearhead.data.grammar.morphology import possessive
+
+I, THEY, HE = 0, 1, 2  # agreements
+
+AUXILIARIES: Mapping[str, tuple[str, str, str]] = {  # named by what `he` takes
+    "is": ("am", "are", "is"),
+    "isn't": ("am not", "aren't", "isn't"),
+    "was": ("was", "were", "was"),
+    "wasn't": ("wasn't", "weren't", "wasn't"),
+    "does": ("do", "do", "does"),
+    "doesn't": ("don't", "don't", "doesn't"),
+    "has": ("have", "have", "has"),
+    "hasn't": ("haven't", "haven't", "hasn't"),
+}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A condition on the classes of a word: one of `some` (if any are given), and none of `none`."""
+
+    some: frozenset[str] = frozenset()
+    none: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, text: str) -> "Wish":
+        """`food|drink -cooked` reads: a food or a drink, but nothing cooked."""
+        parts = text.split()
+        some = [name for part in parts if not part.startswith("-") for name in part.split("|")]
+        return cls(frozenset(some), frozenset(part[1:] for part in parts if part.startswith("-")))
+
+    def allows(self, classes: frozenset[str]) -> bool:
+        """Whether a word of these classes meets the condition."""
+        return (not self.some or not self.some.isdisjoint(classes)) and self.none.isdisjoint(classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Word:
+    """One entry of the lexicon, with every form spelled out when it is read."""
+
+    kind: str
+    zh: Mapping[str, str]
+    en: Mapping[str, str]
+    classes: frozenset[str]
+    agreement: int = HE
+    wishes: Mapping[str, Wish] = field(default_factory=dict)  # what this word asks of others, by feature
+
+    @property
+    def head(self) -> "Word":
+        return self
+
+    def chinese(self, form: str) -> str:
+        return _form(self, self.zh, form)
+
+    def english(self, form: str) -> str:
+        if form in AUXILIARIES:
+            return AUXILIARIES[form][self.agreement]
+        return _form(self, self.en, form)
+
+
+@dataclass(frozen=True, eq=False)
+class Phrase:
+    """Several words put together by a rule; it inherits what its head can do."""
+
+    zh: str
+    en: str
+    head: Word
+    agreement: int
+
+    def chinese(self, form: str) -> str:
+        return self.zh if not form else self.head.chinese(form)
+
+    def english(self, form: str) -> str:
+        if form in AUXILIARIES:
+            return AUXILIARIES[form][self.agreement]
+        if form in ("", "him"):
+            return self.en
+        return possessive(self.en) if form == "his" else self.head.english(form)
+
+
+Value = Word | Phrase
+
+
+def _form(word: Word, forms: Mapping[str, str], form: str) -> str:
+    try:
+        return forms[form]
+    except KeyError:
+        raise DataError(
+            "a word has no such form", where=f"{word.kind} {word.zh['']} = {word.en['']}", found=form,
+            expected=", ".join(filter(None, forms)) or "only the plain form",
+        ) from None  # fmt: skip
+
+
+def closure(names: Iterable[str], parents: Mapping[str, list[str]], seen: Callable[[str], None]) -> frozenset[str]:
+    """These classes and all above them; `seen` is told each name, so that an unknown one can be refused."""
+    found: list[str] = []
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        seen(name)
+        if name not in found:
+            found.append(name)
+            queue.extend(parents.get(name, ()))
+    return frozenset(found)

@@ -1,0 +1,29 @@
+"""How to search for the best continuation."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from clearhead.core.errors import ConfigError
+from clearhead.core.recipe import Section
+
+
+class SearchConfig(Section):
+    """Settings of a search; they travel with a bundle as generation_config.json."""
+
+    beams: PositiveInt = 1  # hypotheses kept for each source; 1 = greedy
+    n_best: PositiveInt = 1  # hypotheses returned for each source, at most `beams`
+    length_penalty: float = 1.0  # exponent alpha of the penalty
+    penalty: Literal["average", "gnmt"] = "average"  # length^alpha, or ((5 + length) / 6)^alpha
+    length_factor: float = Field(2.0, ge=0.0)  # a target may have length_factor * source + length_extra tokens
+    length_extra: int = Field(20, ge=1)  # tokens
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SearchConfig":
+        if self.n_best > self.beams:
+            raise ConfigError("n_best must not exceed beams", found=f"n_best {self.n_best}, beams {self.beams}")
+        return self
+
+    def limit(self, source: int) -> int:
+        """The most tokens, end of sentence included, that a source of so many tokens may be turned into."""
+        return int(self.length_factor * source) + self.length_extra

@@ -1,0 +1,29 @@
+"""Text to token ids and back: tokenizers, their trainers, their special tokens."""
+
+from clearhead.text.base import TOKENIZERS, TokenizerKind
+from clearhead.text.bpe import BpeKind
+from clearhead.text.byte import ByteKind
+from clearhead.text.byte_bpe import ByteBpeKind
+from clearhead.text.char import CharKind
+from clearhead.text.config import TokenizerConfig, train_tokenizer, train_tokenizers
+from clearhead.text.sampler import SubwordSampler
+from clearhead.text.tokenizer import Tokenizer
+from clearhead.text.unigram import UnigramKind
+from clearhead.text.wordpiece import WordPieceKind, wordpiece_tokenizer
+
+__all__ = [
+    "TOKENIZERS",
+    "BpeKind",
+    "ByteBpeKind",
+    "ByteKind",
+    "CharKind",
+    "SubwordSampler",
+    "Tokenizer",
+    "TokenizerConfig",
+    "TokenizerKind",
+    "UnigramKind",
+    "WordPieceKind",
+    "train_tokenizer",
+    "train_tokenizers",
+    "wordpiece_tokenizer",
+]

@@ -1,0 +1,124 @@
+"""Checkpoints: all that a run needs to go on as if nothing had happened, written whole or not at all.
+
+    checkpoints/update-00001500/model.safetensors  optimizer.safetensors  random.safetensors  state.json
+    checkpoints/best.safetensors                    weights of the best validation
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clearhead.bundle.weights import load_weights, read_weights, save_weights, weights_of
+from clearhead.core.errors import CheckpointError, StorageError
+from clearhead.core.files import folder_atomic, make_folder, read_json, write_json
+from clearhead.core.seeds import restore_torch_states, torch_states
+
+
+@dataclass
+class State:
+    """Where a run stands; everything in it is plain JSON."""
+
+    update: int = 0  # updates done
+    updates: int = 0  # updates planned; 0 = not decided yet
+    epoch: int = 0
+    batch: int = 0  # batches done in this epoch
+    tokens: int = 0  # target tokens learned from
+    seconds: float = 0.0  # of training, earlier parts of the run included
+    best: float | None = None  # the best metric so far, larger is better
+    best_update: int = 0
+    stale: int = 0  # validations since then
+    stopped: bool = False  # early stopping has decided
+    window: dict[str, float] = field(default_factory=dict)  # sums since the last log line
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+
+    def all(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted(each for each in self.folder.glob("update-*") if each.is_dir())
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+        """Write one more and delete the oldest beyond `keep`."""
+        make_folder(self.folder)
+        self._check_space(model)
+        with folder_atomic(self.folder / f"update-{state.update:08d}") as folder:
+            save_weights(folder / "model.safetensors", weights_of(model))
+            save_weights(folder / "optimizer.safetensors", _optimizer_tensors(optimizer))
+            save_weights(folder / "random.safetensors", torch_states())
+            write_json(folder / "state.json", asdict(state))
+        for each in self.all()[: -self.keep]:
+            shutil.rmtree(each)
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+        """Load the newest checkpoint into model and optimiser; a fresh State if there is none."""
+        found = self.all()
+        if not found:
+            return State()
+        newest = found[-1]
+        load_weights(model, read_weights(newest / "model.safetensors", CheckpointError), newest)
+        _restore_optimizer(optimizer, read_weights(newest / "optimizer.safetensors", CheckpointError), newest)
+        restore_torch_states(read_weights(newest / "random.safetensors", CheckpointError))
+        return State(**read_json(newest / "state.json", CheckpointError))
+
+    def save_best(self, model: nn.Module) -> None:
+        """Keep these weights as the best so far."""
+        make_folder(self.folder)
+        save_weights(self.folder / "best.safetensors", weights_of(model))
+
+    def load_best(self, model: nn.Module) -> bool:
+        """Load the best weights; False if there are none yet."""
+        path = self.folder / "best.safetensors"
+        if path.exists():
+            load_weights(model, read_weights(path, CheckpointError), path)
+        return path.exists()
+
+    def load_average(self, model: nn.Module) -> int:
+        """Load the mean of the kept checkpoints' weights (Vaswani et al., 2017, section 6.1); return their number."""
+        found = self.all()
+        total: dict[str, torch.Tensor] = {}
+        for each in found:
+            for name, tensor in read_weights(each / "model.safetensors", CheckpointError).items():
+                total[name] = total[name] + tensor.double() if name in total else tensor.double()
+        if found:
+            mean = {name: (tensor / len(found)).float() for name, tensor in total.items()}
+            load_weights(model, mean, self.folder)
+        return len(found)
+
+    def _check_space(self, model: nn.Module) -> None:
+        needed = 4 * sum(each.numel() * each.element_size() for each in model.parameters())
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise StorageError(
+                "not enough disk space for a checkpoint",
+                where=self.folder,
+                found=f"{free / 1e6:.0f} MB free",
+                expected=f"{needed / 1e6:.0f} MB",
+                remedy="free some space and continue with --resume",
+            )
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    states: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    tensors = {f"{i}.{name}": torch.as_tensor(value) for i, each in states.items() for name, value in each.items()}
+    return tensors or {"empty": torch.zeros(1)}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], where: Path) -> None:
+    saved = optimizer.state_dict()
+    saved["state"] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        if key:
+            saved["state"].setdefault(int(number), {})[key] = tensor
+    try:
+        optimizer.load_state_dict(saved)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"the optimiser's state does not fit: {error}", where=where) from None

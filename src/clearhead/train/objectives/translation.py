@@ -1,0 +1,25 @@
+"""Teacher-forced translation with label smoothing (Vaswani et al., 2017, section 5.4)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from clearhead.data.batches import TranslationBatch
+from clearhead.model import Transformer
+from clearhead.train.linear_cross_entropy import linear_cross_entropy
+from clearhead.train.objectives.base import OBJECTIVES, Loss
+
+
+@OBJECTIVES.register("translation")
+class Translation:
+    """-log p(target | source), each target token given the reference before it; padding does not count."""
+
+    def __init__(self, *, label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1) -> None:
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
+        hidden = model(batch.source, batch.target, source_valid=batch.source_valid)  # (batch, target, d_model)
+        value, plain = linear_cross_entropy(
+            hidden[batch.counted], model.output, batch.labels[batch.counted], self.label_smoothing
+        )
+        return Loss(value, batch.tokens, {"nll": plain})

@@ -1,0 +1,65 @@
+"""From raw text to tokenizers and token stores, each stage left in the run folder for the next one and for resume."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from clearhead.core.errors import DataError
+from clearhead.core.files import write_atomic
+from clearhead.core.progress import say, track
+from clearhead.data.filters import Filter, FilterConfig
+from clearhead.data.sources import Pair
+from clearhead.data.store import Store, open_stores, write_stores
+from clearhead.text import Tokenizer
+from clearhead.text.base import TOKENIZERS
+from clearhead.train.recipe import TokenizerConfig
+
+CHUNK = 4_096  # pairs that are encoded together
+
+
+def prepare_tokenizers(config: TokenizerConfig, pairs: Iterable[Pair], folder: Path) -> tuple[Tokenizer, Tokenizer]:
+    """Train the tokenizers of a run, or load those that an earlier part of the run has trained."""
+    if config.joint is not None:
+        texts = (text for pair in pairs for text in (pair.source, pair.target))
+        both = _prepared(config.joint, texts, folder / "tokenizer.json")
+        return both, both
+    source = _prepared(config.source, (each.source for each in pairs), folder / "source_tokenizer.json")
+    target = _prepared(config.target, (each.target for each in pairs), folder / "target_tokenizer.json")
+    return source, target
+
+
+def _prepared(choice: object, texts: Iterable[str], path: Path) -> Tokenizer:
+    if path.exists():
+        return Tokenizer.load(path)
+    tokenizer = TOKENIZERS.build(choice).train(texts)  # type: ignore[arg-type]
+    tokenizer.save(path)
+    return tokenizer
+
+
+def prepare_stores(
+    pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer, filtering: FilterConfig, folder: Path
+) -> list[Store]:
+    """Encode and filter the training pairs into two token stores, or open those that are there already."""
+    if folder.exists():
+        return open_stores(folder, 2)
+    keep = Filter(filtering)
+    rows = (row for row in _encoded(pairs, source, target) if keep(*row))
+    stores = write_stores(folder, 2, rows, max(source.vocab_size, target.vocab_size))
+    say(f"training data: {keep.report()}")
+    write_atomic(folder / "filter.txt", keep.report() + "\n")
+    if not len(stores[0]):
+        raise DataError("no training pair is left", where="data.train", found=keep.report())
+    return stores
+
+
+def _encoded(
+    pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer
+) -> Iterator[tuple[list[int], list[int]]]:
+    remaining, done = iter(pairs), 0
+    with track("encoding pairs", None) as bar:
+        while chunk := list(islice(remaining, CHUNK)):
+            sources = source.encode_batch([each.source for each in chunk])
+            targets = target.encode_batch([each.target for each in chunk])
+            yield from zip(sources, targets, strict=True)
+            done += len(chunk)
+            bar(done)

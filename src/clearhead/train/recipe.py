@@ -1,0 +1,80 @@
+"""The typed tree of a recipe: tokenizer, data, model, objective, train, search."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from clearhead.core.devices import Precision
+from clearhead.core.errors import ConfigError
+from clearhead.core.recipe import Section
+from clearhead.core.registry import Choice, choice_of
+from clearhead.data.filters import FilterConfig
+from clearhead.data.sources import SOURCES
+from clearhead.generate.config import SearchConfig
+from clearhead.model.config import ModelConfig
+from clearhead.text import TOKENIZERS
+from clearhead.train.objectives import OBJECTIVES
+from clearhead.train.optimizers import OPTIMIZERS
+from clearhead.train.schedules import SCHEDULES
+
+
+class TokenizerConfig(Section):
+    """Either `joint`, one vocabulary for both languages, or `source` and `target`."""
+
+    joint: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
+    source: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
+    target: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "TokenizerConfig":
+        given = [name for name in ("joint", "source", "target") if getattr(self, name) is not None]
+        if given not in (["joint"], ["source", "target"]):
+            found = " and ".join(given) or "neither"
+            raise ConfigError("one vocabulary or two", found=found, expected="joint, or source and target")
+        return self
+
+
+class DataConfig(Section):
+    """Where the pairs come from."""
+
+    folder: str = "."  # where relative paths of the sources begin
+    train: choice_of(SOURCES)  # type: ignore[valid-type]
+    valid: choice_of(SOURCES)  # type: ignore[valid-type]
+    test: choice_of(SOURCES) | None = None  # type: ignore[valid-type]  # scored once, at the end
+    language: str = "en"  # code of the target language, for scores
+    filter: FilterConfig = FilterConfig()
+
+
+class TrainConfig(Section):
+    """How long, how fast and how carefully to learn."""
+
+    updates: PositiveInt = 10_000  # optimiser updates
+    minutes: PositiveFloat | None = None  # time budget: fewer updates where the machine is too slow for all
+    batch_tokens: PositiveInt = 4_096  # padded tokens of the longer side in one batch
+    accumulate: PositiveInt = 1  # batches in one update
+    learning_rate: PositiveFloat = 5e-4  # peak
+    schedule: choice_of(SCHEDULES) = Choice(kind="inverse_sqrt")  # type: ignore[valid-type]
+    optimizer: choice_of(OPTIMIZERS) = Choice(kind="adam")  # type: ignore[valid-type]
+    clip: float = Field(1.0, ge=0.0)  # largest gradient norm; 0 = no clipping
+    precision: Precision = "auto"  # of the matrix products
+    device: str = "auto"
+    threads: NonNegativeInt = 0  # CPU threads; 0 = all cores
+    log_every: PositiveInt = 50  # updates
+    validate_every: PositiveInt = 500  # updates
+    checkpoint_every: PositiveInt = 500  # updates between checkpoints a run can continue from
+    keep: PositiveInt = 5  # newest checkpoints that stay, and that are averaged at the end
+    metric: Literal["bleu", "loss"] = "bleu"  # what picks the best checkpoint
+    bleu_sentences: NonNegativeInt = 500  # validation sentences translated for BLEU; 0 = all
+    patience: NonNegativeInt = 0  # validations without a better metric before the run stops; 0 = never
+
+
+class Recipe(Section):
+    """One training from raw text to a bundle."""
+
+    seed: NonNegativeInt = 42
+    tokenizer: TokenizerConfig
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    objective: choice_of(OBJECTIVES) = Choice(kind="translation")  # type: ignore[valid-type]
+    train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig(beams=4)

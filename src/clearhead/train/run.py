@@ -1,0 +1,161 @@
+"""A whole run: recipe in, bundle out. Each stage finds what an earlier part of the run has left.
+
+    recipe.yaml ─ tokenizers ─ token stores ─ Trainer.fit ─ best or averaged weights ─ bundle, scores, report
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clearhead.bundle import Bundle
+from clearhead.core.devices import autocast, pick_device, pick_dtype, set_threads
+from clearhead.core.errors import CheckpointError, UsageError
+from clearhead.core.files import make_folder, read_text, write_atomic
+from clearhead.core.progress import clock, say
+from clearhead.core.recipe import write_recipe
+from clearhead.core.seeds import derive, seed_everything
+from clearhead.data.batches import TranslationBatch, translation_batch
+from clearhead.data.buckets import Buckets, Place
+from clearhead.data.sources import SOURCES
+from clearhead.data.store import Store
+from clearhead.generate import SearchConfig
+from clearhead.model import Transformer
+from clearhead.text import Tokenizer
+from clearhead.train.checkpoint import Checkpoints, State
+from clearhead.train.metrics import Record
+from clearhead.train.objectives import OBJECTIVES
+from clearhead.train.prepare import prepare_stores, prepare_tokenizers
+from clearhead.train.recipe import Recipe
+from clearhead.train.trainer import Trainer
+from clearhead.train.validation import Translations
+
+
+def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
+    """Train from raw text to a bundle in `out`.
+
+    Returns:
+        The bundle, or None if the run was asked to stop; `resume` continues it later.
+    """
+    open_folder(recipe, out, resume=resume)
+    threads = set_threads(recipe.train.threads)
+    device = pick_device(recipe.train.device)
+    dtype = pick_dtype(recipe.train.precision, device)
+    seed_everything(recipe.seed)
+    folder = Path(recipe.data.folder)
+    pairs = SOURCES.build(recipe.data.train, folder)
+    source, target = prepare_tokenizers(recipe.tokenizer, pairs, out)
+    stores = prepare_stores(pairs, source, target, recipe.data.filter, out / "data")
+    valid = Translations.read(SOURCES.build(recipe.data.valid, folder), source, target, recipe.data.language)
+    model = build_model(recipe, source, target).to(device)
+    parameters = sum(each.numel() for each in model.parameters())
+    say(
+        f"{model.config.kind}, {parameters:,} parameters, vocabulary {source.vocab_size:,} and "
+        f"{target.vocab_size:,}; {device}, {str(dtype).removeprefix('torch.')}, {threads} threads"
+    )
+    checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep)
+
+    def validate() -> dict[str, Any]:
+        with autocast(device, dtype):
+            metrics: dict[str, Any] = valid.loss(model)
+            if recipe.train.metric == "bleu":
+                scores = valid.scores(model, SearchConfig(beams=1), recipe.train.bleu_sentences)
+                metrics |= {"bleu": scores["bleu"], "bleu_lowercased": scores["bleu_tokenized_lowercased"]}
+        metrics["metric"] = metrics["bleu"] if recipe.train.metric == "bleu" else -metrics["loss"]
+        return metrics
+
+    state = Trainer(
+        recipe=recipe,
+        model=model.train(),
+        objective=OBJECTIVES.build(recipe.objective),
+        batches=lambda place: batch_stream(recipe, stores, target, place),
+        validate=validate,
+        checkpoints=checkpoints,
+        record=lambda update: Record(out, update),
+        device=device,
+        dtype=dtype,
+    ).fit()
+    if state.update < state.updates and not state.stopped:
+        say(f"stopped after update {state.update}; continue with --resume")
+        return None
+    return finish(recipe, out, model.eval(), valid, checkpoints, state, source, target)
+
+
+def open_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
+    """Start a run folder with its recipe, or check that it holds this very recipe."""
+    path, text = out / "recipe.yaml", write_recipe(recipe)
+    if path.exists() and not resume:
+        raise UsageError(
+            "this folder already holds a run", where=out, remedy="add --resume to continue it, or choose another --out"
+        )
+    if path.exists() and read_text(path, CheckpointError) != text:
+        raise CheckpointError(
+            "the recipe is not the one this run began with",
+            where=path,
+            remedy="resume with the same recipe and overrides, or start anew in another --out",
+        )
+    if not path.exists():
+        make_folder(out)
+        write_atomic(path, text)
+
+
+def build_model(recipe: Recipe, source: Tokenizer, target: Tokenizer) -> Transformer:
+    """The recipe's model with the vocabularies of the tokenizers."""
+    values = recipe.model.model_dump(mode="json") | {
+        "source_vocab": source.vocab_size,
+        "target_vocab": target.vocab_size,
+        "pad": target.need("pad"),
+    }
+    return Transformer(type(recipe.model).model_validate(values))
+
+
+def batch_stream(
+    recipe: Recipe, stores: list[Store], target: Tokenizer, place: Place
+) -> Iterator[tuple[TranslationBatch, Place]]:
+    """Collated batches without end, from a place on."""
+    ids = {"pad": target.need("pad"), "bos": target.need("bos"), "eos": target.need("eos")}
+    order = Buckets(stores, budget=recipe.train.batch_tokens, seed=derive(recipe.seed, "data"))
+    for rows, after in order.batches(place):
+        sides = [[store[int(row)] for row in rows] for store in stores]
+        yield translation_batch(sides[0], sides[1], **ids), after
+
+
+def finish(
+    recipe: Recipe,
+    out: Path,
+    model: Transformer,
+    valid: Translations,
+    checkpoints: Checkpoints,
+    state: State,
+    source: Tokenizer,
+    target: Tokenizer,
+) -> Bundle:
+    """Take the averaged or the best weights, whichever does better on the validation pairs, and save the bundle."""
+
+    def quality() -> dict[str, Any]:
+        scores = valid.scores(model, recipe.search) if recipe.train.metric == "bleu" else {}
+        return {**valid.loss(model), **scores}
+
+    def rank(metrics: dict[str, Any]) -> float:
+        return float(metrics["bleu"]) if recipe.train.metric == "bleu" else -float(metrics["loss"])
+
+    count = checkpoints.load_average(model)
+    averaged = quality()
+    checkpoints.load_best(model)
+    best = quality()
+    history: dict[str, Any] = {"name": out.name, "updates": state.update, "training_seconds": round(state.seconds, 1)}
+    if rank(averaged) >= rank(best):
+        checkpoints.load_average(model)
+        history["weights"] = f"average of the last {count} checkpoints"
+    else:
+        history["weights"] = f"best validation, update {state.best_update}"
+    chosen = max(averaged, best, key=rank)
+    history |= {f"valid_{name}": value for name, value in chosen.items()}
+    say(f"weights: {history['weights']} (averaged {rank(averaged):.3f}, best {rank(best):.3f})")
+    if recipe.data.test is not None:
+        test = SOURCES.build(recipe.data.test, Path(recipe.data.folder))
+        pairs = Translations.read(test, source, target, recipe.data.language)
+        history |= {f"test_{name}": value for name, value in {**pairs.loss(model), **pairs.scores(model, recipe.search)}.items()}
+    bundle = Bundle(model, source, target, recipe.search.model_dump(mode="json"), history)
+    bundle.save(out)
+    say(f"bundle written to {out} after {clock(state.seconds)} of training")
+    return bundle

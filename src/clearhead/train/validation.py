@@ -1,0 +1,65 @@
+"""How good a translator is right now: loss on the validation pairs, BLEU of its own translations, samples."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from clearhead.core.batching import cut
+from clearhead.data.batches import translation_batch
+from clearhead.data.sources import Pair
+from clearhead.generate import SearchConfig, search_all
+from clearhead.model import Transformer
+from clearhead.text import Tokenizer
+from clearhead.train.objectives import Translation
+from clearhead.train.scores import score_translations
+
+
+@dataclass
+class Translations:
+    """A set of pairs held in memory, and what a model makes of them."""
+
+    pairs: Sequence[Pair]
+    source: Tokenizer
+    target: Tokenizer
+    language: str = "en"  # of the target, for tokenising before BLEU
+
+    @classmethod
+    def read(cls, pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer, language: str) -> "Translations":
+        """Hold the pairs that have a text on both sides."""
+        return cls([each for each in pairs if each.source.strip() and each.target.strip()], source, target, language)
+
+    def loss(self, model: Transformer, budget: int = 4_096) -> dict[str, float]:
+        """Mean negative log-likelihood in nats per target token (end of sentence included), and its exponential."""
+        sources = self.source.encode_batch([each.source for each in self.pairs])
+        targets = self.target.encode_batch([each.target for each in self.pairs])
+        order = sorted(range(len(sources)), key=lambda i: (len(targets[i]), len(sources[i])))
+        total, count = 0.0, 0
+        objective = Translation(label_smoothing=0.0)
+        with torch.inference_mode():
+            for part in cut([max(len(sources[i]), len(targets[i])) + 1 for i in order], budget):
+                batch = translation_batch(
+                    [np.asarray(sources[i], dtype=np.int64) for i in order[part]],
+                    [np.asarray(targets[i], dtype=np.int64) for i in order[part]],
+                    pad=self.target.need("pad"),
+                    bos=self.target.need("bos"),
+                    eos=self.target.need("eos"),
+                )
+                loss = objective(model, batch.to(model.output.device))
+                total, count = total + loss.value.item(), count + loss.count
+        nats = total / max(1, count)
+        return {"loss": nats, "perplexity": float(np.exp(min(nats, 700.0)))}
+
+    def translate(self, model: Transformer, search: SearchConfig, limit: int = 0) -> list[str]:
+        """The best translation of each source, of the first `limit` ones if a limit is given."""
+        texts = [each.source for each in self.pairs[: limit or None]]
+        eos = self.source.need("eos")
+        sources = [[*ids, eos] for ids in self.source.encode_batch(texts)]
+        found = search_all(model, sources, search, bos=self.target.need("bos"), eos=self.target.need("eos"))
+        return self.target.decode_batch([each[0].tokens for each in found])
+
+    def scores(self, model: Transformer, search: SearchConfig, limit: int = 0) -> dict[str, float | str]:
+        """The corpus scores of the translations of the first `limit` pairs, or of all."""
+        outputs = self.translate(model, search, limit)
+        return score_translations(outputs, [each.target for each in self.pairs[: len(outputs)]], self.language)
