@@ -9,11 +9,15 @@ from clearhead.core.registry import Choice
 from clearhead.text import TOKENIZERS, Tokenizer
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-WHO = "the old sailor|a young painter|my neighbour|our teacher|the quiet child|another doctor".split("|")
-DOES = "paints|carries|remembers|has broken|is looking for|will repair|never finds".split("|")
-WHAT = "a wooden boat|the blue window|seven lanterns|his winter coat|an answer|the longest bridge".split("|")
-谁, 做, 什么 = "老船长|小姑娘|我的邻居|那位医生".split("|"), "正在找|修好了|忘记了|画了".split("|"), "一条木船|蓝色的窗户|七盏灯笼".split("|")
-SYLLABLES = "ka lo min tar ves qu pel or ith sun dra gov ney ba ri".split()
+WHO = ["the old sailor", "a young painter", "my neighbour", "our teacher", "the quiet child", "another doctor"]
+DOES = ["paints", "carries", "remembers", "has broken", "is looking for", "will repair", "never finds"]
+WHAT = ["a wooden boat", "the blue window", "seven lanterns", "his winter coat", "an answer", "the longest bridge"]
+谁, 做, 什么 = (
+    ["老船长", "小姑娘", "我的邻居", "那位医生"],
+    ["正在找", "修好了", "忘记了", "画了"],
+    ["一条木船", "蓝色的窗户", "七盏灯笼"],
+)
+SYLLABLES = ["ka", "lo", "min", "tar", "ves", "qu", "pel", "or", "ith", "sun", "dra", "gov", "ney", "ba", "ri"]
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,.!?'"
 SIZE = 380  # within reach of every kind on this corpus
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 def cut(lengths: Sequence[int], budget: int) -> Iterator[slice]:
     """Slices of consecutive rows whose padded size, rows times longest length, stays within the budget.
 
-    A single row longer than the budget makes a batch of its own.
+    A single row longer than the budget makes a batch of its own. Count the special tokens that a batch adds.
     """
     start = longest = 0
     for index, length in enumerate(lengths):

@@ -12,6 +12,10 @@
     └── StorageError              the disk is full, a folder is not writable
 """
 
+import unicodedata
+
+LONGEST = 300  # characters of a value that a message shows
+
 
 class ClearheadError(Exception):
     """A failure with a cause that the user can see and a remedy that the user can apply.
@@ -41,12 +45,22 @@ class ClearheadError(Exception):
     def _line(self) -> str:
         parts = [self.what if self.where is None else f"{self.where}: {self.what}"]
         if self.found is not None:
-            parts.append(f"found {self.found}")
+            parts.append(f"found {_short(str(self.found))}")
         if self.expected is not None:
             parts.append(f"expected {self.expected}")
         if self.remedy is not None:
             parts.append(self.remedy)
-        return " ".join("; ".join(parts).split("\n"))
+        return one_line("; ".join(parts))
+
+
+def one_line(text: str) -> str:
+    """Line breaks and tabs as spaces; control characters escaped, so that a file's bytes cannot steer a terminal."""
+    joined = " ".join(part.strip() for part in text.replace("\t", " ").splitlines())
+    return "".join(each if unicodedata.category(each) not in ("Cc", "Cs") else ascii(each)[1:-1] for each in joined)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]}... ({len(value):,} characters)"
 
 
 class UsageError(ClearheadError):

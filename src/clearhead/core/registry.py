@@ -2,16 +2,27 @@
 
 import difflib
 import inspect
+import math
+import types
 import typing
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic import model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from clearhead.core.errors import ConfigError
 
 Part = TypeVar("Part")
+
+QUOTE = "put it in quotes: YAML reads a bare yes, no, on or off as true or false"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -20,10 +31,16 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return f"did you mean {close[0]!r}?" if close else None
 
 
+class OptionError(ConfigError):
+    """A part cannot take an option, or needs one; `option` is its name, for the place in the recipe."""
+
+    option = ""
+
+
 class Choice(BaseModel):
     """One part of a family with its options; in a recipe `rope` or `{kind: rope, base: 500000}`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     options: dict[str, Any] = {}
@@ -33,9 +50,19 @@ class Choice(BaseModel):
     def _flat(cls, value: object) -> object:
         if isinstance(value, str):
             return {"kind": value}
-        if isinstance(value, dict) and "options" not in value:
-            return {"kind": value.get("kind"), "options": {key: v for key, v in value.items() if key != "kind"}}
-        return value
+        if isinstance(value, Choice):
+            return value
+        if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+            given = value.get("kind") if isinstance(value, dict) else value
+            raise ConfigError(
+                "not the name of a part" if given is not None else "the kind is missing",
+                found=repr(value),
+                expected="a name, or {kind: a name, an option: its value}",
+                remedy=QUOTE if isinstance(given, bool) else None,
+            )
+        if "options" in value:
+            return value
+        return {"kind": value["kind"], "options": {key: v for key, v in value.items() if key != "kind"}}
 
     @model_serializer
     def _plain(self) -> str | dict[str, Any]:
@@ -87,19 +114,20 @@ class Registry(Generic[Part]):
         """Return the choice with its options converted to their annotated types, or raise a ConfigError."""
         known = self.options(choice.kind)
         part = self.get(choice.kind)
-        hints = typing.get_type_hints(part.__init__ if inspect.isclass(part) else part)
+        hints = typing.get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
         checked = {}
         for key, value in choice.options.items():
             if key not in known:
-                raise ConfigError(
+                raise _about(
+                    key,
                     f"{self.family} {choice.kind!r} has no option {key!r}",
                     expected=f"one of {', '.join(known)}" if known else "no options",
                     remedy=nearest(key, known),
                 )
-            checked[key] = _converted(value, hints.get(key, Any), f"{choice.kind}.{key}")
+            checked[key] = _converted(value, hints.get(key, Any), choice.kind, key)
         for key, parameter in known.items():
             if parameter.default is parameter.empty and key not in checked:
-                raise ConfigError(f"{self.family} {choice.kind!r} needs the option {key!r}")
+                raise _about(key, f"{self.family} {choice.kind!r} needs the option {key!r}")
         return Choice(kind=choice.kind, options=checked)
 
     def build(self, choice: Choice, *wiring: Any) -> Part:
@@ -107,12 +135,41 @@ class Registry(Generic[Part]):
         return self.get(choice.kind)(*wiring, **self.check(choice).options)
 
 
-def _converted(value: object, hint: Any, name: str) -> object:
+def refuse_misread(value: object, hint: Any) -> None:
+    """Refuse what would convert quietly but is never meant: true or false as a number, a number that is none."""
+    if isinstance(value, bool) and (kinds := _kinds(hint)) <= {int, float, str, type(None)}:
+        wanted, remedy = ("text", QUOTE) if str in kinds else ("a number", None)
+        raise ConfigError("input should not be true or false", found=value, expected=wanted, remedy=remedy)
+    if isinstance(value, float) and math.isnan(value):
+        raise ConfigError("input should be a number", found="nan")
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The types that a hint allows, with unions and literals taken apart."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _kinds(arguments[0])
+    if origin in (Union, types.UnionType):
+        return set[Any]().union(*map(_kinds, arguments))
+    return {type(each) for each in arguments} if origin is Literal else {hint}
+
+
+def _converted(value: object, hint: Any, kind: str, key: str) -> object:
     try:
+        refuse_misread(value, hint)
         return TypeAdapter(hint).validate_python(value)
+    except ConfigError as error:
+        details = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
+        raise _about(key, f"option {kind}.{key}: {error.what}", **details) from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"option {name}: {problem['msg'].lower()}", found=repr(value)) from None
+        message = error.errors()[0]["msg"]
+        raise _about(key, f"option {kind}.{key}: {message[0].lower()}{message[1:]}", found=repr(value)) from None
+
+
+def _about(option: str, what: str, **details: Any) -> OptionError:
+    error = OptionError(what, **details)
+    error.option = option
+    return error
 
 
 def choice_of(registry: Registry[Any]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clearhead.core.batching import cut
+from clearhead.core.errors import DataError
 from clearhead.core.seeds import numpy_generator
 from clearhead.data.store import Store
 
@@ -31,12 +32,27 @@ class Place:
 
 
 class Buckets:
-    """Batches of row numbers, epoch after epoch, from parallel stores."""
+    """Batches of row numbers, epoch after epoch, from parallel stores.
 
-    def __init__(self, stores: list[Store], *, budget: int, seed: int) -> None:
-        self.stores, self.budget, self.seed = stores, budget, seed
+    Args:
+        stores: one for each side; row N of one belongs to row N of the others.
+        budget: padded tokens of the longer side in one batch; a longer row makes a batch of its own.
+        seed: of the order.
+        special: tokens that a batch adds to every sequence, for the budget.
 
-    def batches(self, start: Place = Place()) -> Iterator[tuple[Rows, Place]]:  # noqa: B008 (frozen)
+    Raises:
+        DataError: the stores are empty or differ in their number of rows.
+    """
+
+    def __init__(self, stores: list[Store], *, budget: int, seed: int, special: int = 0) -> None:
+        counts = {len(each) for each in stores}
+        if len(counts) != 1:
+            raise DataError("the token stores are not parallel", found=f"{sorted(counts)} sequences")
+        if counts == {0}:
+            raise DataError("no sequence to learn from", remedy="check the data source and data.filter")
+        self.stores, self.budget, self.seed, self.special = stores, budget, seed, special
+
+    def batches(self, start: Place = Place()) -> Iterator[tuple[Rows, Place]]:
         """Row numbers of each batch and the place after it, without end, from `start` on."""
         epoch, done = start.epoch, start.batch
         while True:
@@ -59,6 +75,7 @@ class Buckets:
         lengths = np.stack([np.concatenate([each.lengths(*span) for span in spans]) for each in self.stores])
         ties = random.random(len(rows))
         order = np.lexsort((ties, *lengths))  # by the last store's length, then by the ones before it, then at random
-        batches = [rows[order[part]] for part in cut(lengths.max(axis=0)[order].tolist(), self.budget)]
+        longer = lengths.max(axis=0)[order] + self.special
+        batches = [rows[order[part]] for part in cut(longer.tolist(), self.budget)]
         for index in random.permutation(len(batches)):
             yield batches[index]

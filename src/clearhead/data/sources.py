@@ -6,7 +6,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field, PositiveInt
 
 from clearhead.core.errors import DataError
 from clearhead.core.registry import Registry
@@ -29,6 +31,8 @@ class PairSource(Protocol):
 
 
 SOURCES: Registry[PairSource] = Registry("data source")
+
+Column = Annotated[int, Field(ge=0)]
 
 
 @SOURCES.register("parallel")
@@ -55,7 +59,7 @@ class Parallel:
 class Tsv:
     """One file with tab-separated columns and no quoting; columns are counted from 0."""
 
-    def __init__(self, folder: Path, *, file: str, source: int = 0, target: int = 1) -> None:
+    def __init__(self, folder: Path, *, file: str, source: Column = 0, target: Column = 1) -> None:
         self.file, self.source, self.target = folder / file, source, target
 
     def __iter__(self) -> Iterator[Pair]:
@@ -64,32 +68,33 @@ class Tsv:
             where = f"{self.file}, line {number}"
             if max(self.source, self.target) >= len(cells):
                 raise DataError(
-                    "too few columns",
+                    "too few tab-separated columns" if line else "an empty line",
                     where=where,
-                    found=f"{len(cells)} tab-separated columns",
+                    found=f"{len(cells)}",
                     expected=f"at least {max(self.source, self.target) + 1}",
+                    remedy="mend or delete the line",
                 )
             yield Pair(cells[self.source], cells[self.target], where)
 
 
 @SOURCES.register("jsonl")
 class Jsonl:
-    """One JSON object a line; `source` and `target` are the keys of the two texts."""
+    """One JSON object a line; `source` and `target` are the keys of the two texts. Blank lines are passed over."""
 
     def __init__(self, folder: Path, *, file: str, source: str = "source", target: str = "target") -> None:
         self.file, self.source, self.target = folder / file, source, target
 
     def __iter__(self) -> Iterator[Pair]:
-        for number, line in read_lines(self.file):
-            where = f"{self.file}, line {number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError("not JSON", where=where, found=error.msg.lower()) from None
-            texts = [record.get(key) if isinstance(record, dict) else None for key in (self.source, self.target)]
+        for where, record in read_records(self.file):
+            texts = [record.get(key) for key in (self.source, self.target)]
             if not all(isinstance(each, str) for each in texts):
-                expected = f"an object with text in {self.source!r} and {self.target!r}"
-                raise DataError("not a pair", where=where, expected=expected)
+                raise DataError(
+                    "not a pair",
+                    where=where,
+                    found=f"the keys {', '.join(map(repr, record))}" if record else "no keys",
+                    expected=f"text in {self.source!r} and {self.target!r}",
+                    remedy="set the options source and target to the keys of the two texts",
+                )
             yield Pair(str(texts[0]), str(texts[1]), where)
 
 
@@ -102,7 +107,7 @@ class Embedded:
         folder: Path,
         *,
         split: Literal["train", "valid", "test"],
-        pairs: int = 30_000,
+        pairs: PositiveInt = 30_000,
         seed: int = 1,
         reverse: bool = False,
     ) -> None:
@@ -130,13 +135,50 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             "not UTF-8 text",
             where=f"{path}, line {number}",
             found=f"byte 0x{error.object[error.start]:02x} at position {error.start}",
-            remedy="convert the file, e.g. with iconv",
+            remedy=_remedy(error.object) if number == 1 else CONVERT,
         ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError("a damaged or truncated .gz file", where=f"{path}, line {number + 1}", found=error) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(reason, where=path, remedy="check the path; data.folder is where paths begin") from None
+
+
+CONVERT = "convert the file, e.g. with iconv"
+
+
+def _remedy(beginning: bytes) -> str:
+    if beginning.startswith(b"\x1f\x8b"):
+        return "this is gzip: give the file a name that ends in .gz"
+    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "this is UTF-16: convert it, e.g. with iconv -f UTF-16 -t UTF-8"
+    return CONVERT
+
+
+def read_records(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """File and line, and the object on that line, of a JSON-lines file; blank lines are passed over.
+
+    Raises:
+        DataError: what `read_lines` raises, a line that is no JSON object, half a surrogate pair in a text.
+    """
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        if not line or line.isspace():
+            continue
+        try:
+            record = json.loads(line)
+            if "\\u" in line:
+                json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise DataError("half a surrogate pair in a text", where=where, remedy="mend or delete the line") from None
+        except json.JSONDecodeError as error:
+            found = f"{error.msg.lower()} at character {error.pos}"
+            raise DataError("not JSON", where=where, found=found) from None
+        except (ValueError, RecursionError) as error:
+            raise DataError("not JSON that can be read", where=where, found=error) from None
+        if not isinstance(record, dict):
+            raise DataError("not a JSON object", where=where, found=f"a {type(record).__name__}", expected="{...}")
+        yield where, record
 
 
 def _unequal(source: Path, source_lines: int, target: Path, target_lines: int) -> DataError:

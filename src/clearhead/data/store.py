@@ -4,8 +4,10 @@ A store is a folder: `tokens.bin` (all ids one after another), `ends.bin` (int64
 `store.json` (number of sequences, id type). It appears as a whole or not at all.
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ from clearhead.core.errors import DataError
 from clearhead.core.files import folder_atomic, read_json, write_json
 
 Ids = npt.NDArray[np.int64]
+Dtype = np.dtype[np.integer[Any]]
 
 
 class Store:
@@ -21,17 +24,24 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         about = read_json(folder / "store.json", DataError)
-        self.count = int(about["sequences"])
-        self._tokens = _mapped(folder / "tokens.bin", np.dtype(about["dtype"]))
+        try:
+            self.count, dtype = int(about["sequences"]), {"uint16": np.uint16, "uint32": np.uint32}[about["dtype"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(folder, f"{about!r} in store.json") from error
+        self._tokens = _mapped(folder / "tokens.bin", np.dtype(dtype))
         self._ends = _mapped(folder / "ends.bin", np.dtype(np.int64))
-        if len(self._ends) != self.count or (self.count and len(self._tokens) != self._ends[-1]):
-            raise DataError("damaged token store", where=folder, remedy="delete the folder and start the run anew")
+        if len(self._ends) != self.count:
+            raise _damaged(folder, f"{len(self._ends)} sequences", f"{self.count}")
+        if len(self._tokens) != (self._ends[-1] if self.count else 0):
+            raise _damaged(folder, f"{len(self._tokens)} tokens", f"{self._ends[-1] if self.count else 0}")
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Ids:
-        """The ids of one sequence."""
+        """The ids of one sequence, counted from 0."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"no sequence {index} in a store of {self.count}")
         start = int(self._ends[index - 1]) if index else 0
         return self._tokens[start : int(self._ends[index])].astype(np.int64)
 
@@ -47,28 +57,53 @@ class Store:
 
 
 def write_stores(folder: Path, columns: int, rows: Iterable[tuple[list[int], ...]], vocab: int) -> list[Store]:
-    """Write parallel stores `folder/0`, `folder/1`, ... from rows of `columns` sequences each, and open them."""
+    """Write parallel stores `folder/0`, `folder/1`, ... from rows of `columns` sequences each, and open them.
+
+    Args:
+        folder: appears when all rows are written; nothing is left behind when `rows` fails.
+        columns: sequences in each row.
+        rows: read once, never held; ids count from 0.
+        vocab: one more than the largest id; decides whether an id takes 2 or 4 bytes.
+    """
     dtype = np.dtype(np.uint16 if vocab <= 65_536 else np.uint32)
     with folder_atomic(folder) as temporary:
         places = [temporary / str(column) for column in range(columns)]
         for place in places:
             place.mkdir()
-        token_files = [open(place / "tokens.bin", "wb") for place in places]
-        end_files = [open(place / "ends.bin", "wb") for place in places]
-        ends, count = [0] * columns, 0
-        try:
-            for row in rows:
-                for column, ids in enumerate(row):
-                    ends[column] += len(ids)
-                    token_files[column].write(np.asarray(ids, dtype=dtype).tobytes())
-                    end_files[column].write(np.int64(ends[column]).tobytes())
-                count += 1
-        finally:
-            for file in (*token_files, *end_files):
-                file.close()
+        count = _write(places, rows, dtype)
         for place in places:
             write_json(place / "store.json", {"sequences": count, "dtype": dtype.name})
     return open_stores(folder, columns)
+
+
+def _write(places: list[Path], rows: Iterable[tuple[list[int], ...]], dtype: Dtype) -> int:
+    count = 0
+    with contextlib.ExitStack() as stack:
+        columns = [
+            _Column(
+                dtype,
+                stack.enter_context(open(place / "tokens.bin", "wb")),
+                stack.enter_context(open(place / "ends.bin", "wb")),
+            )
+            for place in places
+        ]
+        for row in rows:
+            for column, ids in zip(columns, row, strict=True):
+                column.append(ids)
+            count += 1
+    return count
+
+
+class _Column:
+    """One store in the making."""
+
+    def __init__(self, dtype: Dtype, tokens: BinaryIO, ends: BinaryIO) -> None:
+        self.dtype, self.tokens, self.ends, self.end = dtype, tokens, ends, 0
+
+    def append(self, ids: list[int]) -> None:
+        self.end += len(ids)
+        self.tokens.write(np.asarray(ids, dtype=self.dtype).tobytes())
+        self.ends.write(np.int64(self.end).tobytes())
 
 
 def open_stores(folder: Path, columns: int) -> list[Store]:
@@ -76,10 +111,16 @@ def open_stores(folder: Path, columns: int) -> list[Store]:
     return [Store(folder / str(column)) for column in range(columns)]
 
 
-def _mapped(path: Path, dtype: np.dtype) -> npt.NDArray:  # type: ignore[type-arg]
+def _mapped(path: Path, dtype: Dtype) -> npt.NDArray[np.integer[Any]]:
     try:
-        if path.stat().st_size == 0:
-            return np.empty(0, dtype=dtype)
-        return np.memmap(path, dtype=dtype, mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"damaged token store: {error}", where=path) from None
+        size = path.stat().st_size
+        if size % dtype.itemsize:
+            raise _damaged(path, f"{size} bytes", f"a multiple of {dtype.itemsize}")
+        return np.memmap(path, dtype=dtype, mode="r") if size else np.empty(0, dtype=dtype)
+    except OSError as error:
+        raise _damaged(path, (error.strerror or str(error)).lower()) from None
+
+
+def _damaged(where: Path, found: str, expected: str | None = None) -> DataError:
+    remedy = "delete the folder of the stores and start the command again: it will be written anew"
+    return DataError("damaged token store", where=where, found=found, expected=expected, remedy=remedy)

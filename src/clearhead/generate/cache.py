@@ -9,23 +9,25 @@ from clearhead.model.cache import KeyValue
 
 
 class DenseLayer:
-    """One block's keys and values in buffers that double when they are full."""
+    """One block's keys and values in buffers that double when they are full; for use without gradients."""
 
     def __init__(self) -> None:
         self.length = 0  # tokens held
-        self.key = self.value = self.positions = torch.empty(0)
+        self.key = self.value = torch.empty(0)  # (rows, kv_heads, capacity, d_head)
+        self.positions = torch.empty(0)  # (rows, capacity)
         self.source: KeyValue | None = None
 
     def extend(self, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Append (rows, kv_heads, new, d_head) and positions (rows or 1, new); return all tokens so far."""
-        positions = positions.expand(key.shape[0], -1)
-        start, self.length = self.length, self.length + key.shape[2]
-        if start == 0 or self.length > self.key.shape[2]:
-            self._grow(key, value, positions, start)
-        self.key[:, :, start : self.length] = key
-        self.value[:, :, start : self.length] = value
-        self.positions[:, start : self.length] = positions
-        end = self.length
+        start, end = self.length, self.length + key.shape[2]
+        positions = positions.expand(len(key), -1)  # (rows, new)
+        if start == 0 or end > self.key.shape[2]:
+            capacity = max(16, 2 * end)
+            self.key = _grown(self.key, key, start, capacity, 2)
+            self.value = _grown(self.value, value, start, capacity, 2)
+            self.positions = _grown(self.positions, positions, start, capacity, 1)
+        self.length = end
+        self.key[:, :, start:end], self.value[:, :, start:end], self.positions[:, start:end] = key, value, positions
         return self.key[:, :, :end], self.value[:, :, :end], self.positions[:, :end]
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
@@ -36,28 +38,14 @@ class DenseLayer:
 
     def select(self, rows: Tensor) -> None:
         """Make row i what row `rows[i]` was: beams that changed places, or finished sentences that leave."""
-        used = self.length
-        if used:
-            self.key, self.value = self.key[rows], self.value[rows]
-            self.positions = self.positions[rows]
+        if self.length:
+            self.key, self.value = (_picked(each, rows, self.length, 2) for each in (self.key, self.value))
+            self.positions = _picked(self.positions, rows, self.length, 1)
 
     def select_sources(self, sources: Tensor) -> None:
         """Keep these sources, in this order."""
         if self.source is not None:
             self.source = (self.source[0][sources], self.source[1][sources])
-
-    def _grow(self, key: Tensor, value: Tensor, positions: Tensor, used: int) -> None:
-        rows, heads, _, width = key.shape
-        capacity = max(16, 2 * self.length)
-        for name, new in (("key", key), ("value", value)):
-            buffer = new.new_empty(rows, heads, capacity, width)
-            if used:
-                buffer[:, :, :used] = getattr(self, name)[:, :, :used]
-            setattr(self, name, buffer)
-        places = positions.new_empty(rows, capacity)
-        if used:
-            places[:, :used] = self.positions[:, :used]
-        self.positions = places
 
 
 class DenseCache:
@@ -82,6 +70,21 @@ class DenseCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes of keys and values held."""
+        """Bytes of the buffers of keys and values, the part not yet filled included."""
         tensors = [t for each in self._layers for t in (each.key, each.value, *(each.source or ()))]
         return sum(each.numel() * each.element_size() for each in tensors)
+
+
+def _grown(old: Tensor, new: Tensor, used: int, capacity: int, dim: int) -> Tensor:
+    """A buffer of the kind of `new` with room for `capacity` tokens along `dim`, the first `used` ones from `old`."""
+    buffer = new.new_empty(*new.shape[:dim], capacity, *new.shape[dim + 1 :])
+    if used:
+        buffer.narrow(dim, 0, used).copy_(old.narrow(dim, 0, used))
+    return buffer
+
+
+def _picked(buffer: Tensor, rows: Tensor, used: int, dim: int) -> Tensor:
+    """These rows of a buffer, (rows, ...); only what is in use is copied."""
+    picked = buffer.new_empty(len(rows), *buffer.shape[1:])
+    torch.index_select(buffer.narrow(dim, 0, used), 0, rows, out=picked.narrow(dim, 0, used))
+    return picked

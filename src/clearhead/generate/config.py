@@ -1,8 +1,8 @@
 """How to search for the best continuation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 from clearhead.core.errors import ConfigError
 from clearhead.core.recipe import Section
@@ -13,15 +13,16 @@ class SearchConfig(Section):
 
     beams: PositiveInt = 1  # hypotheses kept for each source; 1 = greedy
     n_best: PositiveInt = 1  # hypotheses returned for each source, at most `beams`
-    length_penalty: float = 1.0  # exponent alpha of the penalty
+    length_penalty: FiniteFloat = 1.0  # exponent alpha of the penalty
     penalty: Literal["average", "gnmt"] = "average"  # length^alpha, or ((5 + length) / 6)^alpha
-    length_factor: float = Field(2.0, ge=0.0)  # a target may have length_factor * source + length_extra tokens
-    length_extra: int = Field(20, ge=1)  # tokens
+    length_factor: Annotated[FiniteFloat, Field(ge=0.0)] = 2.0  # most target tokens for each source token,
+    length_extra: PositiveInt = 20  # and so many more tokens
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SearchConfig":
         if self.n_best > self.beams:
-            raise ConfigError("n_best must not exceed beams", found=f"n_best {self.n_best}, beams {self.beams}")
+            found = f"n_best {self.n_best}, beams {self.beams}"
+            raise ConfigError("n_best must not exceed beams", found=found, remedy=f"set beams to {self.n_best} or more")
         return self
 
     def limit(self, source: int) -> int:

@@ -1,24 +1,25 @@
 """Beam search over an encoder-decoder, batched, with caches; one beam is greedy search.
 
-The parts, in the order of a step: `_scores` (log-probabilities of every one-token continuation), `_branch` (the
-best continuations of each source), `_finish` (those that ended enter the pool of results), `_continue` (the
-others become the new beams). Source: Sutskever et al., 2014, section 3.2; length penalty: Wu et al., 2016,
+The parts, in the order of a step: `_branch` (the best one-token continuations of each source), `_finish` (those that
+end enter the pool of results), `_continue` (the others become the new beams), `_unfinished` and `_keep` (sources that
+are done leave the batch). Source: Sutskever et al., 2014, section 3.2; length penalty: Wu et al., 2016,
 arXiv:1609.08144, section 7.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from clearhead.core.batching import cut
+from clearhead.core.errors import ModelError
 from clearhead.generate.cache import DenseCache
 from clearhead.generate.config import SearchConfig
-from clearhead.model import AttentionMask, Memory, Transformer
+from clearhead.model import OPEN, Memory, Transformer
 
-PENALTIES: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "average": lambda length, alpha: length**alpha,
+PENALTIES: dict[str, Callable[[int, float], float]] = {
+    "average": lambda length, alpha: float(length) ** alpha,
     "gnmt": lambda length, alpha: ((5.0 + length) / 6.0) ** alpha,
 }
 
@@ -29,22 +30,36 @@ class Hypothesis:
 
     tokens: list[int]  # without begin and end of sentence
     score: float  # log-probability divided by the length penalty; what the search ranks by
-    log_probability: float  # nats, of the tokens and the end of sentence
+    log_probability: float  # nats, of the tokens and of the end of sentence, unless the length limit cut it off
+
+
+@dataclass
+class _Pool:
+    """The best hypotheses of one source so far."""
+
+    limit: int  # the most tokens of a hypothesis, end of sentence included
+    places: int
+    found: list[Hypothesis] = field(default_factory=list)  # best first
+
+    def add(self, hypothesis: Hypothesis) -> None:
+        self.found = sorted([*self.found, hypothesis], key=lambda each: -each.score)[: self.places]
+
+    @property
+    def bar(self) -> float:
+        """The score that a new hypothesis must beat."""
+        return self.found[-1].score if len(self.found) == self.places else -torch.inf
 
 
 @dataclass
 class _State:
     """B sources with K beams each; T tokens so far, the begin of sentence included."""
 
-    sources: Tensor  # (B,) index of each source in the caller's order
+    pools: list[_Pool]  # B
     memory: Memory
     cache: DenseCache
     tokens: Tensor  # (B, K, T)
-    totals: Tensor  # (B, K) log-probability of each beam, nats
-    limits: Tensor  # (B,) most tokens of each result
-    pool_tokens: Tensor  # (B, K, longest) results so far, padded
-    pool_totals: Tensor  # (B, K)
-    pool_scores: Tensor  # (B, K) -inf where there is none yet
+    totals: Tensor  # (B, K) log-probability of each beam, nats, best first
+    limits: Tensor  # (B,) those of the pools
 
 
 @torch.inference_mode()
@@ -53,6 +68,9 @@ def search(
 ) -> list[list[Hypothesis]]:
     """The best target sequences for each source.
 
+    A source is done when its pool is full and its best beam, were it to end now, would not enter. That is the
+    customary bound and not a proof: with a length penalty a beam may still gain by growing.
+
     Args:
         model: an encoder-decoder in eval mode.
         sources: ids of each source, end of sentence included; none may be empty.
@@ -60,19 +78,23 @@ def search(
         bos, eos: ids that begin and end a target.
 
     Returns:
-        For each source its n_best hypotheses, best first.
+        For each source its n_best hypotheses, best first; fewer only where no more are possible. Padding is never
+        chosen, so the probabilities are those of the other tokens.
+
+    Raises:
+        ModelError: the model is in training mode, a source is empty, or the logits are not numbers.
     """
+    _check(model, sources)
     if not sources:
         return []
     state = _start(model, sources, config, bos)
-    results: list[list[Hypothesis]] = [[] for _ in sources]
-    while state.sources.numel():
-        scores = _scores(model, state)
-        totals, beams, tokens = _branch(state, scores)
+    pools = state.pools
+    while state.pools:
+        totals, beams, tokens = _branch(model, state, eos)
         _finish(state, totals, beams, tokens, eos, config)
-        _continue(state, totals, beams, tokens, eos)
-        _collect(state, results, config, eos)
-    return results
+        rows = _continue(state, totals, beams, tokens, eos)
+        _keep(state, rows, _unfinished(state, config))
+    return [each.found[: config.n_best] for each in pools]
 
 
 def search_all(
@@ -102,118 +124,125 @@ def search_all(
     return results
 
 
+def _check(model: Transformer, sources: Sequence[Sequence[int]]) -> None:
+    if model.training:
+        raise ModelError("a model in training mode drops features at random", remedy="call model.eval() first")
+    for index, each in enumerate(sources):
+        if not len(each):
+            raise ModelError("a source has no tokens", found=f"source {index}", expected="at least an end of sentence")
+
+
 def _start(model: Transformer, sources: Sequence[Sequence[int]], config: SearchConfig, bos: int) -> _State:
-    device, count, beams = model.output.device, len(sources), config.beams
-    longest = max(len(each) for each in sources)
-    ids = torch.full((count, longest), model.config.pad)
-    for row, each in enumerate(sources):
-        ids[row, : len(each)] = torch.tensor(each)
-    lengths = torch.tensor([len(each) for each in sources], device=device)
-    valid = torch.arange(longest, device=device) < lengths[:, None]  # (B, source)
-    memory = model.encode(ids.to(device), None if bool(valid.all()) else valid)
-    limits = torch.tensor([config.limit(len(each)) for each in sources], device=device)
-    totals = torch.full((count, beams), -torch.inf, device=device)
+    device, count = model.output.device, len(sources)
+    pools = [_Pool(_limit(model, config, len(each)), config.beams) for each in sources]
+    precision = torch.promote_types(model.output.dtype, torch.float32)
+    totals = torch.full((count, config.beams), -torch.inf, dtype=precision, device=device)
     totals[:, 0] = 0.0  # all beams are the same at the start: only the first may branch
     return _State(
-        sources=torch.arange(count, device=device),
-        memory=memory,
+        pools=pools,
+        memory=_read(model, sources),
         cache=DenseCache(model.config.decoder_layers),
-        tokens=torch.full((count, beams, 1), bos, device=device),
+        tokens=torch.full((count, config.beams, 1), bos, device=device),
         totals=totals,
-        limits=limits,
-        pool_tokens=torch.zeros((count, beams, int(limits.max()) + 2), dtype=torch.long, device=device),
-        pool_totals=torch.full((count, beams), -torch.inf, device=device),
-        pool_scores=torch.full((count, beams), -torch.inf, device=device),
+        limits=torch.tensor([each.limit for each in pools], device=device),
     )
 
 
-def _scores(model: Transformer, state: _State) -> Tensor:
-    """Log-probabilities of the next token, (B, K, vocab) float32, without the padding token."""
-    count, beams, length = state.tokens.shape
-    newest = state.tokens[:, :, -1].reshape(-1, 1)  # (B * K, 1)
-    position = torch.full((1, 1), length - 1, device=newest.device)
-    hidden = model.decode(newest, state.memory, positions=position, mask=AttentionMask(), cache=state.cache)
-    logits = model.logits(hidden[:, -1]).float()  # (B * K, vocab)
-    logits[:, model.config.pad] = -torch.inf
-    return logits.log_softmax(dim=-1).view(count, beams, -1)
+def _limit(model: Transformer, config: SearchConfig, source: int) -> int:
+    """The most tokens of a target: what the config allows, and the model's positions reach."""
+    allowed, reach = config.limit(source), model.longest_target
+    return allowed if reach is None else min(allowed, reach)
 
 
-def _branch(state: _State, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _read(model: Transformer, sources: Sequence[Sequence[int]]) -> Memory:
+    """Pad the sources on the right and encode them."""
+    lengths = torch.tensor([len(each) for each in sources])
+    valid = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, source)
+    ids = torch.full(valid.shape, model.config.pad)
+    ids[valid] = torch.tensor([token for each in sources for token in each])
+    device = model.output.device
+    return model.encode(ids.to(device), None if bool(valid.all()) else valid.to(device))
+
+
+def _branch(model: Transformer, state: _State, eos: int) -> tuple[Tensor, Tensor, Tensor]:
     """The 2K best continuations of each source: totals, the beam each extends, its token; each (B, 2K)."""
-    count, beams, vocab = scores.shape
-    everything = (state.totals[:, :, None] + scores).view(count, -1)  # (B, K * vocab)
-    totals, index = everything.topk(min(2 * beams, everything.shape[1]), dim=1)
-    return totals, index // vocab, index % vocab
+    count, beams, _ = state.tokens.shape
+    logits = _logits(model, state, eos)  # (B * K, vocab)
+    width = min(2 * beams, logits.shape[1])
+    best, tokens = logits.topk(width, dim=1)  # (B * K, 2K): no other continuation of a beam can matter
+    peak = best[:, :1].clone()
+    best = best - peak - logits.sub_(peak).exp_().sum(dim=1, keepdim=True).log()  # log-softmax, in place
+    totals = (state.totals[:, :, None] + best.view(count, beams, width)).flatten(1)  # (B, K * 2K)
+    totals, index = totals.topk(min(2 * beams, totals.shape[1]), dim=1)
+    return totals, index // width, tokens.view(count, -1).gather(1, index)
+
+
+def _logits(model: Transformer, state: _State, eos: int) -> Tensor:
+    """Logits of the next token of every beam, (B * K, vocab), at least float32; padding is never chosen."""
+    newest = state.tokens[:, :, -1].reshape(-1, 1)  # (B * K, 1)
+    position = torch.full((1, 1), state.tokens.shape[2] - 1, device=newest.device)
+    hidden = model.decode(newest, state.memory, positions=position, mask=OPEN, cache=state.cache)
+    logits = model.logits(hidden[:, -1]).to(state.totals.dtype)  # (B * K, vocab)
+    if model.config.pad != eos:
+        logits[:, model.config.pad] = -torch.inf
+    return logits
 
 
 def _finish(
     state: _State, totals: Tensor, beams: Tensor, tokens: Tensor, eos: int, config: SearchConfig
 ) -> None:
-    """Let continuations that end now, and rank among the first K, compete for the K places of the pool.
+    """Let continuations that end now, and rank among the first K, compete for the K places of their pool.
 
     At a source's length limit its best continuations enter as they are, so that every source has results.
     """
-    places, length = config.beams, state.tokens.shape[2]  # `length` tokens are chosen once this step is done
-    rank = torch.arange(totals.shape[1], device=totals.device)
-    last = (state.limits <= length)[:, None]  # (B, 1)
-    ends = ((tokens == eos) | last) & (rank < places) & totals.isfinite()
-    size = torch.full_like(totals, float(length))
-    scores = totals / PENALTIES[config.penalty](size, config.length_penalty)
-    scores = scores.masked_fill(~ends, -torch.inf)
-    history = _take(state.tokens, beams)  # (B, 2K, T)
-    padding = state.pool_tokens.shape[2] - length - 1
-    candidates = torch.nn.functional.pad(torch.cat([history, tokens[:, :, None]], dim=2), (0, padding))
-    all_scores = torch.cat([state.pool_scores, scores], dim=1)  # (B, 3K)
-    state.pool_scores, best = all_scores.topk(places, dim=1)
-    state.pool_totals = torch.cat([state.pool_totals, totals], dim=1).gather(1, best)
-    state.pool_tokens = _take(torch.cat([state.pool_tokens, candidates], dim=1), best)
+    length = state.tokens.shape[2]  # tokens chosen once this step is done
+    ends = (tokens == eos) | (state.limits <= length)[:, None]
+    ends[:, config.beams :] = False
+    sources, ranks = (ends & totals.isfinite()).nonzero(as_tuple=True)  # each (ended,)
+    history = state.tokens[sources, beams[sources, ranks], 1:]  # (ended, length - 1)
+    chosen = torch.cat([history, tokens[sources, ranks, None]], dim=1).tolist()
+    penalty = PENALTIES[config.penalty](length, config.length_penalty)
+    for source, ids, total in zip(sources.tolist(), chosen, totals[sources, ranks].tolist(), strict=True):
+        kept = ids[:-1] if ids[-1] == eos else ids
+        state.pools[source].add(Hypothesis(kept, total / penalty, total))
 
 
-def _continue(state: _State, totals: Tensor, beams: Tensor, tokens: Tensor, eos: int) -> None:
-    """The K best continuations that did not end become the beams of the next step."""
-    count, places, _ = state.tokens.shape
+def _continue(state: _State, totals: Tensor, beams: Tensor, tokens: Tensor, eos: int) -> Tensor:
+    """The K best continuations that did not end become the beams of the next step.
+
+    Returns:
+        (B, K), which row of the cache each new beam continues.
+    """
+    count, places, length = state.tokens.shape
     state.totals, best = totals.masked_fill(tokens == eos, -torch.inf).topk(places, dim=1)
     beams, tokens = beams.gather(1, best), tokens.gather(1, best)  # (B, K)
-    state.tokens = torch.cat([_take(state.tokens, beams), tokens[:, :, None]], dim=2)
-    if places > 1:
-        rows = beams + places * torch.arange(count, device=beams.device)[:, None]
-        state.cache.select(rows.flatten())
+    history = state.tokens.gather(1, beams[:, :, None].expand(-1, -1, length))
+    state.tokens = torch.cat([history, tokens[:, :, None]], dim=2)  # (B, K, T + 1)
+    return beams + places * torch.arange(count, device=beams.device)[:, None]
 
 
-def _collect(state: _State, results: list[list[Hypothesis]], config: SearchConfig, eos: int) -> None:
-    """Hand out the results of sources that are done and drop them from the batch."""
+def _unfinished(state: _State, config: SearchConfig) -> Tensor:
+    """Which sources need another step, (B,) bool."""
     length = state.tokens.shape[2] - 1  # tokens chosen so far
-    size = torch.full_like(state.totals[:, 0], float(length))
-    attainable = state.totals[:, 0] / PENALTIES[config.penalty](size, config.length_penalty)
-    done = (state.pool_scores[:, -1] >= attainable) | (state.limits <= length) | ~state.totals[:, 0].isfinite()
-    if not bool(done.any()):
-        return
-    for row in done.nonzero()[:, 0].tolist():
-        results[int(state.sources[row])] = _hypotheses(state, row, config, eos)
-    keep = (~done).nonzero()[:, 0]
-    places = state.tokens.shape[1]
-    rows = (keep[:, None] * places + torch.arange(places, device=keep.device)).flatten()
-    state.cache.select(rows)
-    state.cache.select_sources(keep)
-    valid = None if state.memory.valid is None else state.memory.valid[keep]
-    state.memory = Memory(state.memory.hidden[keep], valid)
-    for name in ("sources", "tokens", "totals", "limits", "pool_tokens", "pool_totals", "pool_scores"):
-        setattr(state, name, getattr(state, name)[keep])
+    best = state.totals[:, 0]
+    bars = torch.tensor([each.bar for each in state.pools], dtype=best.dtype, device=best.device)
+    attainable = best / PENALTIES[config.penalty](length, config.length_penalty)
+    unfinished = best.isfinite() & (state.limits > length) & (attainable > bars)
+    for index in (~unfinished).nonzero()[:, 0].tolist():
+        if not state.pools[index].found:
+            raise ModelError("the model's logits are not numbers", remedy="look where training diverged")
+    return unfinished
 
 
-def _hypotheses(state: _State, row: int, config: SearchConfig, eos: int) -> list[Hypothesis]:
-    found = []
-    for place in range(config.n_best):
-        score = float(state.pool_scores[row, place])
-        if score == -torch.inf:
-            break
-        tokens = state.pool_tokens[row, place].tolist()[1:]
-        limit = int(state.limits[row])
-        end = tokens.index(eos) if eos in tokens[:limit] else limit
-        found.append(Hypothesis(tokens[:end], score, float(state.pool_totals[row, place])))
-    return found
-
-
-def _take(states: Tensor, index: Tensor) -> Tensor:
-    """Rows of (B, n, T) by index (B, m) -> (B, m, T)."""
-    return states.gather(1, index[:, :, None].expand(-1, -1, states.shape[2]))
+def _keep(state: _State, rows: Tensor, unfinished: Tensor) -> None:
+    """Drop the sources that are done, and bring the cache in the order of the new beams; rows: (B, K)."""
+    if not bool(unfinished.all()):
+        keep = unfinished.nonzero()[:, 0]
+        state.pools = [state.pools[index] for index in keep.tolist()]
+        state.tokens, state.totals, state.limits = state.tokens[keep], state.totals[keep], state.limits[keep]
+        valid = None if state.memory.valid is None else state.memory.valid[keep]
+        state.memory = Memory(state.memory.hidden[keep], valid)
+        state.cache.select_sources(keep)
+        state.cache.select(rows[keep].flatten())
+    elif rows.shape[1] > 1:
+        state.cache.select(rows.flatten())

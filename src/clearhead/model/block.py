@@ -19,6 +19,10 @@ class Skip(nn.Module):
         return hidden
 
 
+class NoCross(nn.Module):
+    """The cross-attention of a block that reads no other sequence; `Skip` never calls it."""
+
+
 class Block(nn.Module):
     """Self-attention, cross-attention and feed-forward network, each joined to the stream by its residual."""
 
@@ -30,7 +34,7 @@ class Block(nn.Module):
         residual: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
-        self.attention, self.cross, self.feedforward = attention, cross, feedforward
+        self.attention, self.cross, self.feedforward = attention, cross or NoCross(), feedforward
         self.attention_residual = residual()
         self.cross_residual = Skip() if cross is None else residual()
         self.feedforward_residual = residual()
@@ -40,5 +44,6 @@ class Block(nn.Module):
     ) -> Tensor:
         """(batch, length, d_model) -> the same shape; `positions`: (batch or 1, length) int64."""
         hidden = self.attention_residual(hidden, lambda x: self.attention(x, positions, mask, cache))
-        hidden = self.cross_residual(hidden, lambda x: self.cross(x, memory, cache))  # type: ignore[misc]
-        return self.feedforward_residual(hidden, self.feedforward)
+        hidden = self.cross_residual(hidden, lambda x: self.cross(x, memory, cache))
+        joined: Tensor = self.feedforward_residual(hidden, self.feedforward)
+        return joined

@@ -1,12 +1,12 @@
 """The sizes and parts of a model: frozen, checked when it is read."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from clearhead.core.errors import ConfigError
 from clearhead.core.recipe import Section
-from clearhead.core.registry import Choice, choice_of
+from clearhead.core.registry import Choice
 from clearhead.model.attention import ATTENTIONS
 from clearhead.model.attention.multihead import HeadSizes
 from clearhead.model.feedforward import FEEDFORWARDS
@@ -14,7 +14,7 @@ from clearhead.model.norm import NORMS
 from clearhead.model.position import POSITIONS
 from clearhead.model.residual import RESIDUALS
 
-Rate = Field(ge=0.0, lt=1.0)
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class ModelConfig(Section):
@@ -24,28 +24,28 @@ class ModelConfig(Section):
         target ids ─ embed + position ─ [block x decoder_layers ◀───────────┘] ─▶ logits
     """
 
-    encoder_layers: int = Field(6, ge=0)  # 0 = decoder-only
-    decoder_layers: int = Field(6, ge=0)  # 0 = encoder-only
+    encoder_layers: NonNegativeInt = 6  # 0 = decoder-only
+    decoder_layers: NonNegativeInt = 6  # 0 = encoder-only
     d_model: PositiveInt = 512  # width of the stream
     heads: PositiveInt = 8  # query heads
     kv_heads: PositiveInt | None = None  # key/value heads; null = heads
     d_head: PositiveInt | None = None  # width of one head; null = d_model / heads
     d_ff: PositiveInt = 2048  # inner width of the feed-forward network
     length: PositiveInt = 512  # tokens a position table is made for; schemes by formula go beyond
-    position: choice_of(POSITIONS) = Choice(kind="sinusoidal")  # type: ignore[valid-type]
-    attention: choice_of(ATTENTIONS) = Choice(kind="dot")  # type: ignore[valid-type]
-    norm: choice_of(NORMS) = Choice(kind="layernorm")  # type: ignore[valid-type]
-    residual: choice_of(RESIDUALS) = Choice(kind="post")  # type: ignore[valid-type]
-    feedforward: choice_of(FEEDFORWARDS) = Choice(kind="relu")  # type: ignore[valid-type]
+    position: Annotated[Choice, AfterValidator(POSITIONS.check)] = Choice(kind="sinusoidal")
+    attention: Annotated[Choice, AfterValidator(ATTENTIONS.check)] = Choice(kind="dot")
+    norm: Annotated[Choice, AfterValidator(NORMS.check)] = Choice(kind="layernorm")
+    residual: Annotated[Choice, AfterValidator(RESIDUALS.check)] = Choice(kind="post")
+    feedforward: Annotated[Choice, AfterValidator(FEEDFORWARDS.check)] = Choice(kind="relu")
     bias: bool = True  # biases in the linear maps of the blocks
     scale_embedding: bool = True  # multiply embeddings by sqrt(d_model)
-    tie: Literal["none", "output", "all"] = "all"  # output = target embedding; all = source embedding as well
-    dropout: float = Field(0.1, ge=0.0, lt=1.0)  # of sub-layer outputs and of the embedding sums
-    attention_dropout: float = Field(0.0, ge=0.0, lt=1.0)  # of attention weights
-    feedforward_dropout: float = Field(0.0, ge=0.0, lt=1.0)  # inside the feed-forward network
-    source_vocab: int = Field(0, ge=0)  # tokens; 0 = taken from the tokenizer
-    target_vocab: int = Field(0, ge=0)  # tokens; 0 = taken from the tokenizer
-    pad: int = Field(0, ge=0)  # id of the padding token
+    tie: Literal["none", "output", "all"] = "all"  # output = embedding of the last stack; all = of both
+    dropout: Rate = 0.1  # of sub-layer outputs and of the embedding sums
+    attention_dropout: Rate = 0.0  # of attention weights
+    feedforward_dropout: Rate = 0.0  # inside the feed-forward network
+    source_vocab: NonNegativeInt = 0  # tokens; 0 = taken from the tokenizer
+    target_vocab: NonNegativeInt = 0  # tokens; 0 = taken from the tokenizer
+    pad: NonNegativeInt = 0  # id of the padding token
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ModelConfig":
@@ -58,12 +58,16 @@ class ModelConfig(Section):
                 remedy="change one of them or set d_head",
             )
         if self.heads % self.sizes.kv_heads:
-            raise ConfigError("kv_heads must divide heads", found=f"kv_heads {self.kv_heads}, heads {self.heads}")
-        if self.tie == "all" and self.kind == "encoder-decoder" and self.source_vocab != self.target_vocab:
+            divisors = [str(each) for each in range(1, self.heads + 1) if self.heads % each == 0]
+            found = f"kv_heads {self.kv_heads}, heads {self.heads}"
+            raise ConfigError("kv_heads must divide heads", found=found, expected=f"one of {', '.join(divisors)}")
+        one_stack = self.kind != "encoder-decoder"
+        known = (self.source_vocab and self.target_vocab) or not one_stack
+        if self.one_table and known and self.source_vocab != self.target_vocab:
             raise ConfigError(
-                "tie: all needs one vocabulary for source and target",
+                f"tie: {self.tie} needs one vocabulary for source and target",
                 found=f"{self.source_vocab} and {self.target_vocab} tokens",
-                remedy="set tokenizer.joint: true, or model.tie: output",
+                remedy="set model.tie: none" if one_stack else "set tokenizer.joint, or model.tie: output",
             )
         return self
 
@@ -73,6 +77,11 @@ class ModelConfig(Section):
         if self.encoder_layers and self.decoder_layers:
             return "encoder-decoder"
         return "encoder-only" if self.encoder_layers else "decoder-only"
+
+    @property
+    def one_table(self) -> bool:
+        """True if source and target, or the input and the output of an only stack, share one embedding table."""
+        return self.tie == "all" or (self.tie == "output" and self.kind != "encoder-decoder")
 
     @property
     def sizes(self) -> HeadSizes:

@@ -29,7 +29,7 @@ class Dropout(nn.Module):
 
 def keep_mask(like: Tensor, rate: float) -> Tensor:
     """A mask of the shape and dtype of `like`: 0 with probability `rate`, else 1 / (1 - rate)."""
-    steps = round(rate * 65536)
+    steps = min(round(rate * 65536), 65535)  # a rate just below 1 must not divide by zero
     draws = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[: like.numel()].view(like.shape)
     return (bits >= steps - 32768).to(like.dtype).mul_(65536 / (65536 - steps))

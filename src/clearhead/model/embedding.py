@@ -19,4 +19,5 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         embedded = F.embedding(tokens, self.table, padding_idx=self.pad)  # (batch, length, d_model)
-        return self.dropout(self.position.add(self.scale * embedded, positions))
+        placed: Tensor = self.dropout(self.position.add(self.scale * embedded, positions))
+        return placed

@@ -18,7 +18,7 @@ class AttentionMask:
 
     Args:
         causal: a query sees its own slot and the slots before it.
-        window: a query sees at most this many slots back, its own included.
+        window: a query sees only slots less than this far away; 1 = its own, with `causal` it counts back.
         valid: (batch, keys) bool, False for padding.
         segments: (batch, keys) int; a query sees only keys of its own segment (packed sequences).
         allowed: bool, broadcasts to (batch, heads, queries, keys); any other rule.
@@ -31,20 +31,14 @@ class AttentionMask:
     allowed: Tensor | None = None
 
     def __and__(self, other: "AttentionMask") -> "AttentionMask":
-        """Visible under both; a second window, padding or segment rule becomes part of `allowed` or narrows it."""
+        """Visible under both."""
         windows = [each for each in (self.window, other.window) if each is not None]
-        allowed = _both(self.allowed, other.allowed)
-        segments = self.segments
-        if segments is None:
-            segments = other.segments
-        elif other.segments is not None:
-            allowed = _both(allowed, (other.segments[:, None, :, None] == other.segments[:, None, None, :]))
         return AttentionMask(
             causal=self.causal or other.causal,
             window=min(windows) if windows else None,
             valid=_both(self.valid, other.valid),
-            segments=segments,
-            allowed=allowed,
+            segments=_crossed(self.segments, other.segments),
+            allowed=_both(self.allowed, other.allowed),
         )
 
     @property
@@ -59,19 +53,22 @@ class AttentionMask:
 
     def dense(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Draw the mask: bool, broadcasts to (batch, heads, queries, keys), True = visible; None = all visible."""
-        slot = torch.arange(keys - queries, keys, device=device)[:, None]  # (queries, 1)
-        key = torch.arange(keys, device=device)  # (keys,)
         drawn = self.allowed
-        if self.causal and queries > 1:
-            drawn = _both(drawn, key <= slot)  # (queries, keys)
-        if self.window is not None:
-            drawn = _both(drawn, (key - slot).abs() < self.window)
+        if (self.causal and queries > 1) or self.window is not None:
+            drawn = _both(drawn, self._near(queries, keys, device))  # (queries, keys)
         if self.valid is not None:
             drawn = _both(drawn, self.valid[:, None, None, :])  # (batch, 1, 1, keys)
         if self.segments is not None:
             own = self.segments[:, None, keys - queries : keys, None]  # (batch, 1, queries, 1)
             drawn = _both(drawn, own == self.segments[:, None, None, :])  # (batch, 1, queries, keys)
         return drawn
+
+    def _near(self, queries: int, keys: int, device: torch.device) -> Tensor:
+        """The rules that look only at distance, (queries, keys)."""
+        slot = torch.arange(keys - queries, keys, device=device)[:, None]  # (queries, 1)
+        back = slot - torch.arange(keys, device=device)  # (queries, keys), slots back from the query to the key
+        near = back >= 0 if self.causal else torch.ones_like(back, dtype=torch.bool)
+        return near if self.window is None else near & (back.abs() < self.window)
 
     def padded(self, valid: Tensor | None) -> "AttentionMask":
         """The same rules and this padding too; `valid`: (batch, keys) bool or None."""
@@ -82,6 +79,14 @@ def _both(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     if left is None or right is None:
         return right if left is None else left
     return left & right
+
+
+def _crossed(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    """Segments that are equal where both are equal: one number for each pair of numbers, (batch, keys)."""
+    if left is None or right is None:
+        return right if left is None else left
+    low, high = right.aminmax()
+    return left * (high - low + 1) + (right - low)
 
 
 OPEN = AttentionMask()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clearhead.core.errors import ModelError
+from clearhead.core.errors import ConfigError, ModelError
 from clearhead.model.attention import ATTENTIONS, CrossAttention, SelfAttention
 from clearhead.model.attention.base import Kernel
 from clearhead.model.attention.multihead import Memory
@@ -22,7 +22,7 @@ from clearhead.model.mask import CAUSAL, OPEN, AttentionMask
 from clearhead.model.norm import NORMS
 from clearhead.model.position import POSITIONS
 from clearhead.model.position.base import Position
-from clearhead.model.residual import RESIDUALS
+from clearhead.model.residual import RESIDUALS, Residual
 
 
 class Stack(nn.Module):
@@ -35,7 +35,7 @@ class Stack(nn.Module):
         scale = config.d_model**0.5 if config.scale_embedding else 1.0
         self.embedding = Embedding(table, position, pad=config.pad, scale=scale, dropout=config.dropout)
         self.blocks = nn.ModuleList(_block(config, position, cross=cross) for _ in range(layers))
-        self.last = RESIDUALS.get(config.residual.kind).last(lambda: _norm(config))  # type: ignore[attr-defined]
+        self.last = _residual(config).final(lambda: _norm(config))
 
     def forward(
         self,
@@ -49,7 +49,8 @@ class Stack(nn.Module):
         hidden = self.embedding(tokens, positions)
         for index, block in enumerate(self.blocks):
             hidden = block(hidden, positions, mask, memory, cache.layer(index))
-        return self.last(hidden)
+        final: Tensor = self.last(hidden)
+        return final
 
 
 class Transformer(nn.Module):
@@ -58,16 +59,21 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        target = _table(config.target_vocab or config.source_vocab, config.d_model)
-        source = target if config.tie == "all" else _table(config.source_vocab, config.d_model)
+        target = _table(config, config.target_vocab or config.source_vocab)
         if config.encoder_layers:
+            source = target if config.one_table else _table(config, config.source_vocab or config.target_vocab)
             self.encoder = Stack(config, config.encoder_layers, source, cross=False)
         if config.decoder_layers:
             self.decoder = Stack(config, config.decoder_layers, target, cross=bool(config.encoder_layers))
-        self.output = target if config.tie != "none" else _table(target.shape[0], config.d_model)  # (vocab, d_model)
+        self.output = target if config.tie != "none" else _table(config, len(target))  # (vocab, d_model)
 
     def encode(
-        self, source: Tensor, valid: Tensor | None = None, *, mask: AttentionMask = OPEN, positions: Tensor | None = None
+        self,
+        source: Tensor,
+        valid: Tensor | None = None,
+        *,
+        mask: AttentionMask = OPEN,
+        positions: Tensor | None = None,
     ) -> Memory:
         """Read the source.
 
@@ -97,19 +103,20 @@ class Transformer(nn.Module):
 
         Args:
             target: (batch, target) int64 ids; with a cache only the new ones.
-            memory: what `encode` returned, for an encoder-decoder.
+            memory: what `encode` returned, for an encoder-decoder; its batch divides that of the target, and so
+                many rows in a sequence read the same source (the beams of a search).
             valid: (batch, keys) bool over all tokens so far, False for padding; None = no padding.
             mask: by default each token sees itself and what came before it.
             positions: (batch or 1, target) int64 of the given ids; needed with a cache.
             cache: keeps keys and values between calls.
         """
-        if not self.config.decoder_layers:
-            raise ModelError("an encoder-only model has no decoder", remedy="call encode")
-        if memory is None and self.config.encoder_layers:
-            raise ModelError("an encoder-decoder decodes from a source", remedy="pass memory=model.encode(source)")
+        self._check_decoding(target, memory)
         if positions is None:
+            if cache is not NO_CACHE:
+                raise ModelError("a cache does not know positions", remedy="pass positions= of the new tokens")
             positions = _positions(target, valid)
-        return self.decoder(target, positions, mask.padded(valid), memory, cache)
+        hidden: Tensor = self.decoder(target, positions, mask.padded(valid), memory, cache)
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., d_model) -> (..., vocab), unnormalised log-probabilities of the next token."""
@@ -125,9 +132,33 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Hidden states of the last stack: (batch, target or source, d_model); None for the side that is absent."""
         memory = None if source is None else self.encode(source, source_valid)
-        if target is None:
-            return memory.hidden  # type: ignore[union-attr]
-        return self.decode(target, memory, valid=target_valid)
+        if target is not None:
+            return self.decode(target, memory, valid=target_valid)
+        if memory is None:
+            raise ModelError("there is nothing to read", remedy="pass source, target or both")
+        return memory.hidden
+
+    @property
+    def longest_target(self) -> int | None:
+        """The most tokens that the decoder can read; None = no limit."""
+        if not self.config.decoder_layers:
+            return None
+        return self.decoder.embedding.position.limit
+
+    def _check_decoding(self, target: Tensor, memory: Memory | None) -> None:
+        """Refuse what would be an error deep inside, or a wrong result without one."""
+        if not self.config.decoder_layers:
+            raise ModelError("an encoder-only model has no decoder", remedy="call encode")
+        if memory is None:
+            if self.config.encoder_layers:
+                raise ModelError("an encoder-decoder decodes from a source", remedy="pass memory=model.encode(source)")
+            return
+        if not self.config.encoder_layers:
+            raise ModelError("a decoder-only model reads no memory", remedy="leave memory out")
+        rows, sources = len(target), len(memory.hidden)
+        if rows % sources:
+            found = f"{rows} targets, {sources} sources"
+            raise ModelError("targets do not divide among sources", found=found, expected="so many targets for each")
 
 
 def _positions(tokens: Tensor, valid: Tensor | None) -> Tensor:
@@ -136,12 +167,19 @@ def _positions(tokens: Tensor, valid: Tensor | None) -> Tensor:
     return (valid.long().cumsum(dim=1) - 1).clamp(min=0)  # (batch, length)
 
 
-def _table(vocab: int, d_model: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(vocab, d_model) * d_model**-0.5)  # (vocab, d_model)
+def _table(config: ModelConfig, vocab: int) -> nn.Parameter:
+    if config.pad >= vocab:
+        found, remedy = f"{vocab} tokens, pad {config.pad}", "set source_vocab and target_vocab from the tokenizers"
+        raise ConfigError("the vocabulary has no row for padding", found=found, remedy=remedy)
+    return nn.Parameter(torch.randn(vocab, config.d_model) * config.d_model**-0.5)  # (vocab, d_model)
 
 
 def _norm(config: ModelConfig) -> nn.Module:
     return NORMS.build(config.norm, config.d_model)
+
+
+def _residual(config: ModelConfig) -> Residual:
+    return RESIDUALS.build(config.residual, lambda: _norm(config), config.dropout)
 
 
 def _kernel(config: ModelConfig) -> Kernel:
@@ -157,7 +195,7 @@ def _block(config: ModelConfig, position: Position, *, cross: bool) -> Block:
         feedforward=FEEDFORWARDS.build(
             config.feedforward, config.d_model, config.d_ff, config.feedforward_dropout, bias
         ),
-        residual=lambda: RESIDUALS.build(config.residual, lambda: _norm(config), config.dropout),
+        residual=lambda: _residual(config),
     )
     block.apply(_initialise)
     return block

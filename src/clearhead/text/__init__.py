@@ -5,7 +5,7 @@ from clearhead.text.bpe import BpeKind
 from clearhead.text.byte import ByteKind
 from clearhead.text.byte_bpe import ByteBpeKind
 from clearhead.text.char import CharKind
-from clearhead.text.config import TokenizerConfig, train_tokenizer, train_tokenizers
+from clearhead.text.config import TokenizerConfig, train_tokenizer
 from clearhead.text.sampler import SubwordSampler
 from clearhead.text.tokenizer import Tokenizer
 from clearhead.text.unigram import UnigramKind
@@ -24,6 +24,5 @@ __all__ = [
     "UnigramKind",
     "WordPieceKind",
     "train_tokenizer",
-    "train_tokenizers",
     "wordpiece_tokenizer",
 ]

@@ -16,6 +16,7 @@ class TokenizerKind(ABC):
     """A way to make a tokenizer; its options are the keyword-only parameters of `__init__`, which only stores."""
 
     learns: ClassVar[bool] = True  # False: the vocabulary is the same whatever the corpus
+    exact: ClassVar[bool] = True  # False: the option `vocab_size` is the largest size, not the size
 
     @abstractmethod
     def train(self, texts: Iterable[str]) -> Tokenizer:

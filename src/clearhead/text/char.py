@@ -25,6 +25,8 @@ class CharKind(TokenizerKind):
         extra_tokens: further special tokens, for instance those of a chat template.
     """
 
+    exact = False
+
     def __init__(
         self,
         *,

@@ -1,11 +1,10 @@
 """The tokenizer section of a recipe, and the doorway from it to trained tokenizers."""
 
-import itertools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-from pydantic import model_serializer, model_validator
+from pydantic import model_validator
 
+from clearhead.core.errors import ConfigError
 from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice, choice_of
 from clearhead.text.base import TOKENIZERS
@@ -13,27 +12,27 @@ from clearhead.text.tokenizer import Tokenizer
 
 
 class TokenizerConfig(Section):
-    """Which tokenizer, and whether the two sides of a translation share it.
+    """Either `joint`, one vocabulary for both languages, or one each: `source` and `target`.
 
-    In a recipe flat, `{kind: byte_bpe, vocab_size: 8000, joint: true}`, or just `byte_bpe`.
+    In a recipe `joint: {kind: byte_bpe, vocab_size: 8000}`, or `source: char` and `target: byte_bpe`.
     """
 
-    choice: choice_of(TOKENIZERS) = Choice(kind="byte_bpe")  # type: ignore[valid-type]
-    joint: bool = True  # one vocabulary for source and target; without effect where there is one side
+    joint: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
+    source: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
+    target: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _gathered(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"choice": value}
-        if isinstance(value, dict) and "kind" in value:
-            options = {key: each for key, each in value.items() if key != "joint"}
-            return {"choice": options, **({"joint": value["joint"]} if "joint" in value else {})}
-        return value
+    @model_validator(mode="after")
+    def _one_way(self) -> "TokenizerConfig":
+        given = [name for name in ("joint", "source", "target") if getattr(self, name) is not None]
+        if given not in (["joint"], ["source", "target"]):
+            found = " and ".join(given) or "neither"
+            raise ConfigError("one vocabulary or two", found=found, expected="joint, or source and target")
+        return self
 
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"kind": self.choice.kind, **self.choice.options, "joint": self.joint}
+    @property
+    def sides(self) -> tuple[Choice, Choice]:
+        """The choice for the source and the one for the target; the same object where they share a vocabulary."""
+        return self.source or self.joint, self.target or self.joint  # type: ignore[return-value]
 
 
 def train_tokenizer(choice: Choice | str, texts: Iterable[str]) -> Tokenizer:
@@ -41,10 +40,3 @@ def train_tokenizer(choice: Choice | str, texts: Iterable[str]) -> Tokenizer:
     if isinstance(choice, str):
         choice = Choice(kind=choice)
     return TOKENIZERS.build(choice).train(texts)
-
-
-def train_tokenizers(config: TokenizerConfig, sides: Sequence[Iterable[str]]) -> list[Tokenizer]:
-    """One tokenizer for each side of a corpus: the same one where the config says `joint`."""
-    if config.joint:
-        return [train_tokenizer(config.choice, itertools.chain.from_iterable(sides))] * len(sides)
-    return [train_tokenizer(config.choice, texts) for texts in sides]

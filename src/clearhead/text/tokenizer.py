@@ -60,20 +60,15 @@ class Tokenizer:
         Raises:
             TokenizerError: the vocabulary has no such token, or `text` is not a string.
         """
-        try:
-            ids = self.backend.encode(text, add_special_tokens=False).ids
-        except TypeError:
-            ids = self.backend.encode(well_formed(text), add_special_tokens=False).ids
+        ids = self.backend.encode(well_formed(text), add_special_tokens=False).ids
         start = [self.need("bos")] if bos else []
         return start + self._unforged(ids) + ([self.need("eos")] if eos else [])
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, as `encode` gives them, on all cores."""
-        texts = list(texts)
-        try:
-            batch = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        except TypeError:
-            batch = self.backend.encode_batch_fast([well_formed(each) for each in texts], add_special_tokens=False)
+        if isinstance(texts, str):
+            raise TokenizerError("one string is not a batch", expected="a sequence of strings", remedy="pass [text]")
+        batch = self.backend.encode_batch_fast([well_formed(each) for each in texts], add_special_tokens=False)
         return [self._unforged(each.ids) for each in batch]
 
     def tokens(self, ids: Sequence[SupportsIndex]) -> list[str]:
@@ -204,4 +199,8 @@ def well_formed(text: object) -> str:
     """The text with each surrogate pair joined and each lone surrogate replaced by U+FFFD."""
     if not isinstance(text, str):
         raise TokenizerError("only text can be encoded", found=type(text).__name__, expected="str")
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

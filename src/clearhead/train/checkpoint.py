@@ -28,6 +28,7 @@ class State:
     batch: int = 0  # batches done in this epoch
     tokens: int = 0  # target tokens learned from
     seconds: float = 0.0  # of training, earlier parts of the run included
+    trial: float = 0.0  # seconds at the start of the speed measurement for a time budget
     best: float | None = None  # the best metric so far, larger is better
     best_update: int = 0
     stale: int = 0  # validations since then
@@ -38,15 +39,19 @@ class State:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, every: int) -> None:
+        self.folder, self.keep, self.every = folder, keep, every
 
     def all(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
         return sorted(each for each in self.folder.glob("update-*") if each.is_dir())
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
-        """Write one more and delete the oldest beyond `keep`."""
+        """Write one more and delete the oldest beyond `keep`.
+
+        A checkpoint out of turn, from a stop request, gives way to the next one: a run that was stopped averages the
+        same checkpoints as one that was not.
+        """
         make_folder(self.folder)
         self._check_space(model)
         with folder_atomic(self.folder / f"update-{state.update:08d}") as folder:
@@ -54,7 +59,9 @@ class Checkpoints:
             save_weights(folder / "optimizer.safetensors", _optimizer_tensors(optimizer))
             save_weights(folder / "random.safetensors", torch_states())
             write_json(folder / "state.json", asdict(state))
-        for each in self.all()[: -self.keep]:
+        *earlier, _ = self.all()
+        in_turn = [each for each in earlier if _number(each) % self.every == 0]
+        for each in set(earlier) - set(in_turn[max(0, len(in_turn) - self.keep + 1) :]):
             shutil.rmtree(each)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
@@ -103,6 +110,10 @@ class Checkpoints:
                 expected=f"{needed / 1e6:.0f} MB",
                 remedy="free some space and continue with --resume",
             )
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("update-"))
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -40,8 +40,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.empty_like(states) if grads else None
         weight_grad = torch.zeros_like(weight) if grads else None
         loss = plain = weight.new_zeros(())
-        for rows in torch.arange(len(labels)).split(max(1, CHUNK // len(weight))):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
+        step = max(1, CHUNK // len(weight))
+        for start in range(0, len(labels), step):
+            part = slice(start, start + step)
             logits = (states[part] @ matrix.T).to(weight.dtype)  # (chunk, vocab)
             right = logits.gather(1, labels[part, None])[:, 0]  # (chunk,)
             mean = logits.mean(dim=1) if smoothing else torch.zeros_like(right)

@@ -7,31 +7,31 @@ from pathlib import Path
 from clearhead.core.errors import DataError
 from clearhead.core.files import write_atomic
 from clearhead.core.progress import say, track
+from clearhead.core.registry import Choice
 from clearhead.data.filters import Filter, FilterConfig
 from clearhead.data.sources import Pair
 from clearhead.data.store import Store, open_stores, write_stores
-from clearhead.text import Tokenizer
-from clearhead.text.base import TOKENIZERS
-from clearhead.train.recipe import TokenizerConfig
+from clearhead.text import TOKENIZERS, Tokenizer, TokenizerConfig, train_tokenizer
 
 CHUNK = 4_096  # pairs that are encoded together
 
 
 def prepare_tokenizers(config: TokenizerConfig, pairs: Iterable[Pair], folder: Path) -> tuple[Tokenizer, Tokenizer]:
     """Train the tokenizers of a run, or load those that an earlier part of the run has trained."""
-    if config.joint is not None:
-        texts = (text for pair in pairs for text in (pair.source, pair.target))
-        both = _prepared(config.joint, texts, folder / "tokenizer.json")
+    source, target = config.sides
+    if source is target:
+        both = _prepared(source, (text for pair in pairs for text in (pair.source, pair.target)), folder / "tokenizer.json")
         return both, both
-    source = _prepared(config.source, (each.source for each in pairs), folder / "source_tokenizer.json")
-    target = _prepared(config.target, (each.target for each in pairs), folder / "target_tokenizer.json")
-    return source, target
+    return (
+        _prepared(source, (each.source for each in pairs), folder / "source_tokenizer.json"),
+        _prepared(target, (each.target for each in pairs), folder / "target_tokenizer.json"),
+    )
 
 
-def _prepared(choice: object, texts: Iterable[str], path: Path) -> Tokenizer:
+def _prepared(choice: Choice, texts: Iterable[str], path: Path) -> Tokenizer:
     if path.exists():
         return Tokenizer.load(path)
-    tokenizer = TOKENIZERS.build(choice).train(texts)  # type: ignore[arg-type]
+    tokenizer = train_tokenizer(choice, texts)
     tokenizer.save(path)
     return tokenizer
 
@@ -63,3 +63,15 @@ def _encoded(
             yield from zip(sources, targets, strict=True)
             done += len(chunk)
             bar(done)
+
+
+def planned_vocabularies(config: TokenizerConfig) -> dict[str, int]:
+    """The vocabulary sizes that a recipe asks for, as fields of ModelConfig; 0 where the corpus decides."""
+    source, target = (_planned(each) for each in config.sides)
+    return {"source_vocab": source, "target_vocab": target}
+
+
+def _planned(choice: Choice) -> int:
+    option = TOKENIZERS.options(choice.kind).get("vocab_size")
+    planned = choice.options.get("vocab_size", option.default if option else 0)
+    return planned if isinstance(planned, int) else 0

@@ -2,36 +2,19 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from clearhead.core.devices import Precision
-from clearhead.core.errors import ConfigError
 from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice, choice_of
 from clearhead.data.filters import FilterConfig
 from clearhead.data.sources import SOURCES
 from clearhead.generate.config import SearchConfig
 from clearhead.model.config import ModelConfig
-from clearhead.text import TOKENIZERS
+from clearhead.text import TokenizerConfig
 from clearhead.train.objectives import OBJECTIVES
 from clearhead.train.optimizers import OPTIMIZERS
 from clearhead.train.schedules import SCHEDULES
-
-
-class TokenizerConfig(Section):
-    """Either `joint`, one vocabulary for both languages, or `source` and `target`."""
-
-    joint: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
-    source: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
-    target: choice_of(TOKENIZERS) | None = None  # type: ignore[valid-type]
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "TokenizerConfig":
-        given = [name for name in ("joint", "source", "target") if getattr(self, name) is not None]
-        if given not in (["joint"], ["source", "target"]):
-            found = " and ".join(given) or "neither"
-            raise ConfigError("one vocabulary or two", found=found, expected="joint, or source and target")
-        return self
 
 
 class DataConfig(Section):

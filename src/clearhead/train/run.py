@@ -52,7 +52,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
         f"{model.config.kind}, {parameters:,} parameters, vocabulary {source.vocab_size:,} and "
         f"{target.vocab_size:,}; {device}, {str(dtype).removeprefix('torch.')}, {threads} threads"
     )
-    checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep)
+    checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep, recipe.train.checkpoint_every)
 
     def validate() -> dict[str, Any]:
         with autocast(device, dtype):

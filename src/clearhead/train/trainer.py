@@ -124,9 +124,9 @@ class Trainer:
         if budget is None:
             return
         if state.update == TRIAL[0]:
-            state.window["trial"] = state.seconds
+            state.trial = state.seconds
         if state.update == TRIAL[1]:
-            pace = (state.seconds - state.window.pop("trial", 0.0)) / (TRIAL[1] - TRIAL[0])
+            pace = (state.seconds - state.trial) / (TRIAL[1] - TRIAL[0])
             state.updates = max(TRIAL[1] + 1, min(state.updates, int(60 * budget / pace)))
 
     def _milestones(self, state: State, record: Record, stop: StopRequest) -> None:
@@ -143,7 +143,7 @@ class Trainer:
         sums, state.window = state.window, {}
         count, updates = sums.pop("count"), sums.pop("updates")
         norm = sums.pop("gradient_norm") / updates
-        means = {name: value / count for name, value in sums.items() if name != "trial"}
+        means = {name: value / count for name, value in sums.items()}
         speed = state.tokens / state.seconds
         rate = self.learning_rate(state)
         where = {"epoch": state.epoch, "tokens_per_second": speed, "seconds": state.seconds}

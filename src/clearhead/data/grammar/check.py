@@ -34,7 +34,7 @@ def _check_slot(slot: Slot, rule: Rule, where: str, rules: Rules, lexicon: Lexic
     if slot.category not in lexicon.words and slot.category not in rules.phrases:
         known = ", ".join((*lexicon.words, *rules.phrases))
         raise DataError("no such kind of word or phrase", where=where, found=slot.category, expected=known)
-    for name in sorted(slot.wish.some | slot.wish.none):
+    for name in slot.wish.names:
         if name not in lexicon.classes:
             raise DataError("unknown class", where=where, found=name, remedy="add it to classes.yaml")
     if slot.chooses is not None:
@@ -55,27 +55,27 @@ def _check_forms(rule: Rule, where: str, lexicon: Lexicon) -> None:
     slots = {slot.name: slot for slot in rule.slots}
     for template, language in ((rule.zh, "zh"), (rule.en, "en")):
         for field in (part for part in template if isinstance(part, Field)):
-            for word in _possible(slots[field.slot], lexicon):
+            for word in _possible(slots[field.slot], where, lexicon):
                 _check_form(word, field.form, language, where)
 
 
-def _possible(slot: Slot, lexicon: Lexicon) -> list[Word]:
+def _possible(slot: Slot, where: str, lexicon: Lexicon) -> list[Word]:
     words = [word for word in lexicon.words.get(slot.category, ()) if slot.wish.allows(word.classes)]
     if slot.category in lexicon.words and not words and slot.name != HEAD:
-        raise DataError("no word can fill a slot", where=slot.name, found=slot.wish)
+        raise DataError("no word can fill a slot", where=f"{where}, slot {slot.name}", found=slot.wish)
     return words
 
 
 def _check_form(word: Word, form: str, language: str, where: str) -> None:
     known = word.zh if language == "zh" else word.en
-    if form not in known and not (language == "en" and form in AUXILIARIES):
+    if form not in known and not (language == "en" and (form in AUXILIARIES or form.startswith("+"))):
         raise DataError(f"{word.kind} {word.zh['']} has no such form", where=where, found=form, expected=", ".join(known))
 
 
 def _check_one_meaning(lexicon: Lexicon) -> None:
     """A verb such as 看 may be entered twice (read, watch), but never for the same object."""
     senses: dict[str, list[Word]] = defaultdict(list)
-    for verb in lexicon.words["verb"]:
+    for verb in (verb for verb in lexicon.words["verb"] if "transitive" in verb.classes):
         senses[verb.zh[""]].append(verb)
     for zh, verbs in senses.items():
         for noun in lexicon.words["noun"] if len(verbs) > 1 else ():

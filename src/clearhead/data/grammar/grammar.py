@@ -167,6 +167,8 @@ class Grammar:
 
     def viable(self, rule: Rule, wishes: tuple[Wish, ...]) -> bool:
         """Whether something fits each slot that does not depend on another one."""
+        if any(wish.some for wish in wishes) and not any(slot.name == HEAD for slot in rule.slots):
+            return False
         for slot in rule.slots:
             asked = (*wishes, slot.wish) if slot.name == HEAD else (slot.wish,)
             if not self.fitting(slot.category, asked):

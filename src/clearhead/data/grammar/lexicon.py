@@ -3,8 +3,10 @@
 The first line of a file names its columns; `zh`, `en` and `classes` are in every file. An empty cell means "by rule".
 Chinese separable verbs are written with a stroke where they separate (`洗/澡`). How the other columns are used:
 
-    noun       plural: irregular, `-` for a mass noun, `pair` for trousers; measure: the Chinese measure word
-    verb       subject, object: the classes that it takes (object `-`: none); at: kinds of places where it happens
+    noun       plural: irregular; `-` mass; `pl` only plural (`pl bowl`: a bowl of noodles); `/the piano` says how a bare
+               object is translated. measure: the Chinese measure word, `-` for what is not counted
+    verb       subject, object: the classes that it takes (object `-`: none); at: kinds of places where it happens;
+               with: its tools
     adjective  more: `er`, two irregular forms, or empty for `more ...`; describes: classes of nouns
     place      at, to: English phrases, by rule `in X` and `to X`; in: Chinese with its postposition
     pronoun    him, his, himself: other English cases; agreement: I, they or he
@@ -67,9 +69,8 @@ class _Loader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.parents: dict[str, list[str]] = {
-            name: (above or "").split() for name, above in yaml.safe_load(self._text("classes.yaml")).items()
-        }
+        self.nouns = {row["zh"] for row in table(folder / "nouns.tsv")}
+        self.parents = self._parents()
         self.irregular = {row["base"]: (row["past"], row["done"]) for row in table(folder / "irregular_verbs.tsv")}
         self.measures = {row["zh"]: row["en"] for row in table(folder / "measures.tsv")}
         self.place = ""  # of the row being read, for messages
@@ -77,11 +78,20 @@ class _Loader:
     def load(self) -> Lexicon:
         words = {kind: tuple(self._words(kind)) for kind in READERS}
         words["number"] = tuple(_numbers(self.folder / "numbers.tsv"))
-        numeric = frozenset(name for word in words["number"] for name in word.classes)
-        return Lexicon(words, frozenset(self.parents) | numeric)
+        used = (word.classes for kind in words.values() for word in kind)
+        return Lexicon(words, frozenset(self.parents).union(*used))
 
-    def _text(self, name: str) -> str:
-        return (self.folder / name).read_text(encoding="utf-8")
+    def _parents(self) -> dict[str, list[str]]:
+        """classes.yaml read from below: which classes a class or a noun belongs to."""
+        self.place = "classes.yaml"
+        lists = yaml.safe_load((self.folder / "classes.yaml").read_text(encoding="utf-8"))
+        parents: dict[str, list[str]] = {name: [] for name in lists}
+        for name, members in lists.items():
+            for member in members.split():
+                if not member.isascii() and member not in self.nouns:
+                    raise DataError("no such noun", where=f"{self.place}: {name}", found=member)
+                parents.setdefault(member, []).append(name)
+        return parents
 
     def _words(self, kind: str) -> Iterator[Word]:
         seen: dict[tuple[str, str], str] = {}
@@ -93,17 +103,18 @@ class _Loader:
             seen[key] = row["en"]
             yield READERS[kind](row, self)
 
-    def classes(self, text: str) -> frozenset[str]:
-        """The classes named in a cell, with all above them."""
-        return closure(text.split(), self.parents, self.known)
+    def classes(self, row: Row) -> frozenset[str]:
+        """The classes of a word, with all above them; it is also a class of its own."""
+        names = row["classes"].split() + [row["zh"]] * (row["zh"] in self.parents)
+        return closure(names, self.parents, self.known) | {row["zh"].replace("/", "")}
 
     def known(self, name: str) -> None:
-        if name not in self.parents:
+        if name not in self.parents and name not in self.nouns:
             raise DataError("unknown class", where=self.place, found=name, remedy="add it to classes.yaml")
 
     def wish(self, text: str) -> Wish:
         wish = Wish.read(text)
-        for name in sorted(wish.some | wish.none):
+        for name in wish.names:
             self.known(name)
         return wish
 
@@ -120,23 +131,39 @@ class _Loader:
 
 
 def _noun(row: Row, loader: _Loader) -> Word:
-    single, plural, measure = row["en"], row["plural"], row["measure"]
-    classes = loader.classes(row["classes"])
+    measure = row["measure"]
     if measure not in loader.measures and measure != "-":
         raise DataError("unknown measure word", where=loader.place, found=measure, remedy="add it to measures.tsv")
-    english: Forms = {"": single, "one": single, "many": plural or morphology.plural(single)}
-    english["bare"] = english["many"]
-    if plural == "-":
-        vessel = loader.measures.get(measure, "")
-        english |= {"bare": single, "one": f"{vessel} of {single}", "many": f"{morphology.plural(vessel)} of {single}"}
-        classes |= {"mass"} if vessel else {"mass", "uncounted"}
-    elif plural == "pair":
-        english |= {"bare": single, "one": f"pair of {single}", "many": f"pairs of {single}"}
-    if plural != "-":
-        classes |= {"count"} if measure != "-" else {"uncounted"}
-    chinese = {"": row["zh"], "measure": "" if measure == "-" else measure}
+    english, shape = _noun_forms(row, loader.measures.get(measure, ""))
+    classes = loader.classes(row) | {shape}
+    chinese = {"": row["zh"]}
+    if measure == "-":
+        classes |= {"uncounted"}
+    else:
+        chinese["measure"] = measure
+    english["his"] = morphology.possessive(row["en"])
     _add_pronoun(chinese, english, classes)
-    return Word("noun", chinese, english, classes, THEY if plural == "pair" else HE)
+    return Word("noun", chinese, english, classes, THEY if shape == "pl" else HE)
+
+
+def _noun_forms(row: Row, vessel: str) -> tuple[Forms, str]:
+    """The English forms, and whether they are those of a thing, of a mass, or of shoes."""
+    single, (shape, _, rest) = row["en"], row["plural"].partition(" ")
+    if shape == "-":
+        return _portions(single, vessel), "mass"
+    if shape == "pl":
+        return _portions(single, rest or "pair"), "pl"
+    many, _, bare = row["plural"].partition("/")
+    many = many or morphology.plural(single)
+    return {"": single, "one": single, "many": many, "bare": bare or many}, "count"
+
+
+def _portions(noun: str, vessel: str) -> Forms:
+    """A cup of tea, two cups of tea, tea."""
+    if not vessel:
+        return {"": noun, "bare": noun}
+    vessels = morphology.plural(vessel)
+    return {"": noun, "bare": noun, "one": f"{vessel} of {noun}", "many": f"{vessels} of {noun}", "of": f"{vessel} of"}
 
 
 def _verb(row: Row, loader: _Loader) -> Word:
@@ -146,16 +173,16 @@ def _verb(row: Row, loader: _Loader) -> Word:
     chinese = {"": whole, "了": f"{head}了{tail}", "过": f"{head}过{tail}", "完": f"{head}完{tail}",
                "head": head, "tail": tail, "A不A": f"{first}不{whole}", "long": whole + head if tail else whole}  # fmt: skip
     kind = "intransitive" if row["object"] == "-" else "transitive"
-    wishes = {name: loader.wish(row[name] if row[name] != "-" else "") for name in ("subject", "object", "at")}
-    classes = loader.classes(f"{kind} {row['classes']}")
-    if row["at"] and row["at"] != "-":
-        classes |= {"placed"}
+    features = ("subject", "object", "at", "with")
+    wishes = {name: loader.wish("" if row[name] == "-" else row[name]) for name in features}
+    classes = loader.classes(row) | {kind}
+    classes |= {name for column, name in (("at", "placed"), ("with", "tooled")) if row[column]}
     return Word("verb", chinese, loader.verb_forms(row["en"]), classes, wishes=wishes)
 
 
 def _adjective(row: Row, loader: _Loader) -> Word:
     english = row["en"]
-    classes = loader.classes(row["classes"])
+    classes = loader.classes(row)
     more, most = f"more {english}", f"most {english}"
     if row["more"] == "er":
         more, most = morphology.comparative(english), morphology.superlative(english)
@@ -163,33 +190,34 @@ def _adjective(row: Row, loader: _Loader) -> Word:
         more, most = row["more"].split()
     attribute = row["zh"] if "direct" in classes else row["zh"] + "的"
     chinese = {"": row["zh"], "的": attribute, "A不A": f"{row['zh'][0]}不{row['zh']}"}
-    forms = {"": english, "more": more, "most": most}
+    growing = more.replace("more", "more and more") if "more " in more else f"{more} and {more}"
+    forms = {"": english, "more": more, "most": most, "growing": growing}
     return Word("adjective", chinese, forms, classes, wishes={"describes": loader.wish(row["describes"])})
 
 
 def _place(row: Row, loader: _Loader) -> Word:
     english = {"": row["en"], "at": row["at"] or f"in {row['en']}", "to": row["to"] or f"to {row['en']}"}
     chinese = {"": row["zh"], "in": row["in"] or row["zh"]}
-    return Word("place", chinese, english, loader.classes(row["classes"]))
+    return Word("place", chinese, english, loader.classes(row))
 
 
 def _pronoun(row: Row, loader: _Loader) -> Word:
     english = {"": row["en"], **{case: row[case] for case in ("him", "his", "himself")}, "he": row["en"]}
     chinese = {"": row["zh"], "he": row["zh"]}
-    return Word("pronoun", chinese, english, loader.classes(row["classes"]), _AGREEMENT[row["agreement"]])
+    return Word("pronoun", chinese, english, loader.classes(row), _AGREEMENT[row["agreement"]])
 
 
 def _name(row: Row, loader: _Loader) -> Word:
-    classes = loader.classes(row["classes"])
+    classes = loader.classes(row)
     chinese, english = {"": row["zh"]}, {"": row["en"], "him": row["en"], "his": morphology.possessive(row["en"])}
     _add_pronoun(chinese, english, classes)
     return Word("name", chinese, english, classes)
 
 
 def _catenative(row: Row, loader: _Loader) -> Word:
-    """A verb before a verb: 想 = want to."""
+    """A verb before another clause: 想 = want to, 知道 = know that, 叫 = tell."""
     forms = {"": row["zh"], "A不A": f"{row['zh'][0]}不{row['zh']}"}
-    return Word("catenative", forms, loader.verb_forms(row["en"]), loader.classes(row["classes"]))
+    return Word("catenative", forms, loader.verb_forms(row["en"]), loader.classes(row))
 
 
 def _plain(kind: str) -> Callable[[Row, _Loader], Word]:
@@ -200,7 +228,7 @@ def _plain(kind: str) -> Callable[[Row, _Loader], Word]:
             named = {column[3:]: cell for column, cell in row.items() if column.startswith(language + ".")}
             return {"": row[language], **named}
 
-        return Word(kind, forms("zh"), forms("en"), loader.classes(row["classes"]))
+        return Word(kind, forms("zh"), forms("en"), loader.classes(row))
 
     return read
 
@@ -230,6 +258,6 @@ def _number(number: int, classes: frozenset[str]) -> Word:
 
 READERS: Mapping[str, Callable[[Row, _Loader], Word]] = {
     "noun": _noun, "verb": _verb, "adjective": _adjective, "place": _place, "pronoun": _pronoun, "name": _name,
-    "catenative": _catenative,
-    **{kind: _plain(kind) for kind in ("modal", "time", "adverb", "nation", "weather", "phrase")},
+    "catenative": _catenative, "opinion": _catenative, "pivot": _catenative,
+    **{kind: _plain(kind) for kind in ("modal", "time", "adverb", "nation", "weather", "calendar", "path", "greeting")},
 }  # fmt: skip

@@ -70,7 +70,7 @@ def article(following: str) -> str:
 def _add_s(word: str) -> str:
     if _CONSONANT_Y.search(word):
         return word[:-1] + "ies"
-    if _SIBILANT.search(word) or word.split()[-1] in _O_TAKES_ES:
+    if _SIBILANT.search(word) or word.rpartition(" ")[2] in _O_TAKES_ES:
         return word + "es"
     return word + "s"
 

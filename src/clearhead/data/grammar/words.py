@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from clearhead.core.errors import DataError
-from clearhead.data.grammar.morphology import possessive
+from clearhead.data.grammar.morphology import possessive, third_person
 
 I, THEY, HE = 0, 1, 2  # agreements
 
@@ -26,21 +26,27 @@ AUXILIARIES: Mapping[str, tuple[str, str, str]] = {  # named by what `he` takes
 
 @dataclass(frozen=True)
 class Wish:
-    """A condition on the classes of a word: one of `some` (if any are given), and none of `none`."""
+    """A condition on the classes of a word: at least one of each set in `some`, and none of `none`."""
 
-    some: frozenset[str] = frozenset()
+    some: tuple[frozenset[str], ...] = ()
     none: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, text: str) -> "Wish":
-        """`food|drink -cooked` reads: a food or a drink, but nothing cooked."""
+        """`portable food|drink -cooked|meal`: portable, and a food or a drink, but not cooked and no meal."""
         parts = text.split()
-        some = [name for part in parts if not part.startswith("-") for name in part.split("|")]
-        return cls(frozenset(some), frozenset(part[1:] for part in parts if part.startswith("-")))
+        some = [frozenset(part.split("|")) for part in parts if not part.startswith("-")]
+        none = [name for part in parts if part.startswith("-") for name in part[1:].split("|")]
+        return cls(tuple(some), frozenset(none))
+
+    @property
+    def names(self) -> list[str]:
+        """Every class that is mentioned, in alphabetical order."""
+        return sorted(self.none.union(*self.some))
 
     def allows(self, classes: frozenset[str]) -> bool:
         """Whether a word of these classes meets the condition."""
-        return (not self.some or not self.some.isdisjoint(classes)) and self.none.isdisjoint(classes)
+        return self.none.isdisjoint(classes) and not any(each.isdisjoint(classes) for each in self.some)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +68,7 @@ class Word:
         return _form(self, self.zh, form)
 
     def english(self, form: str) -> str:
-        if form in AUXILIARIES:
-            return AUXILIARIES[form][self.agreement]
-        return _form(self, self.en, form)
+        return _agreeing(form, self.agreement) or _form(self, self.en, form)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +84,21 @@ class Phrase:
         return self.zh if not form else self.head.chinese(form)
 
     def english(self, form: str) -> str:
-        if form in AUXILIARIES:
-            return AUXILIARIES[form][self.agreement]
         if form in ("", "him"):
             return self.en
-        return possessive(self.en) if form == "his" else self.head.english(form)
+        if form == "his":
+            return possessive(self.en)
+        return _agreeing(form, self.agreement) or self.head.english(form)
 
 
 Value = Word | Phrase
+
+
+def _agreeing(form: str, agreement: int) -> str:
+    """An auxiliary, or any verb written `+live`, in the present; nothing for other forms."""
+    if form.startswith("+"):
+        return third_person(form[1:]) if agreement == HE else form[1:]
+    return AUXILIARIES[form][agreement] if form in AUXILIARIES else ""
 
 
 def _form(word: Word, forms: Mapping[str, str], form: str) -> str:

@@ -25,7 +25,8 @@ class Dot(Kernel):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, bias: Tensor | None) -> Tensor:
         key, value = grouped(key, query.shape[1]), grouped(value, query.shape[1])
         if (self.training and self.dropout.rate) or _fused_backward_is_slow(query, key):
-            return self.dropout(self.weights(query, key, mask, bias)) @ value
+            weights: Tensor = self.dropout(self.weights(query, key, mask, bias))
+            return weights.to(value.dtype) @ value  # a bias in float32 lifts the weights above bfloat16
         queries, keys = query.shape[2], key.shape[2]
         if bias is None and mask.only_causal and queries == keys:
             return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.scale)
@@ -45,11 +46,10 @@ def _fused_backward_is_slow(query: Tensor, key: Tensor) -> bool:
 
 
 def additive(allowed: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """One tensor to add to the scores: the bias where a key is visible, -inf where it is hidden."""
-    if allowed is None:
-        return None if bias is None else bias.to(dtype)
-    base = torch.zeros((), dtype=dtype, device=allowed.device) if bias is None else bias.to(dtype)
-    return base.masked_fill(~allowed, -torch.inf)
+    """What the fused kernel takes: the mask itself, or the bias where a key is visible and -inf where it is hidden."""
+    if bias is None:
+        return allowed
+    return bias.to(dtype) if allowed is None else bias.to(dtype).masked_fill(~allowed, -torch.inf)
 
 
 def masked_softmax(scores: Tensor, mask: AttentionMask) -> Tensor:

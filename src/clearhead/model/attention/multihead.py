@@ -25,9 +25,9 @@ class HeadSizes:
     d_head: int
 
     @property
-    def rows(self) -> tuple[int, int, int]:
+    def rows(self) -> list[int]:
         """Output features of the projections to queries, keys and values."""
-        return self.heads * self.d_head, self.kv_heads * self.d_head, self.kv_heads * self.d_head
+        return [self.heads * self.d_head, self.kv_heads * self.d_head, self.kv_heads * self.d_head]
 
 
 class Projections(nn.Module):
@@ -42,7 +42,7 @@ class Projections(nn.Module):
 
     def all(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(batch, length, d_model) -> queries, keys and values, each (batch, its heads, length, d_head)."""
-        query, key, value = F.linear(hidden, self.weight, self.bias).split(self.sizes.rows, dim=-1)
+        query, key, value = torch.split(F.linear(hidden, self.weight, self.bias), self.sizes.rows, dim=-1)
         return self._heads(query), self._heads(key), self._heads(value)
 
     def queries(self, hidden: Tensor) -> Tensor:
@@ -54,11 +54,13 @@ class Projections(nn.Module):
         """(batch, length, d_model) -> keys and values, each (batch, kv_heads, length, d_head)."""
         start = self.sizes.rows[0]
         both = F.linear(hidden, self.weight[start:], None if self.bias is None else self.bias[start:])
-        key, value = both.split(self.sizes.rows[1:], dim=-1)
+        key, value = torch.split(both, self.sizes.rows[1:], dim=-1)
         return self._heads(key), self._heads(value)
 
     def _heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (-1, self.sizes.d_head)).transpose(1, 2)  # (batch, heads, length, d_head)
+        batch, length, features = states.shape
+        heads = states.view(batch, length, features // self.sizes.d_head, self.sizes.d_head)
+        return heads.transpose(1, 2)  # (batch, heads, length, d_head)
 
 
 class MultiHead(nn.Module):
@@ -72,7 +74,8 @@ class MultiHead(nn.Module):
 
     def merge(self, mixed: Tensor) -> Tensor:
         """(batch, heads, length, d_head) -> (batch, length, d_model)."""
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        merged: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return merged
 
 
 class SelfAttention(MultiHead):

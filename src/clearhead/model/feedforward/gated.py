@@ -18,7 +18,8 @@ class Gated(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.outer(self.dropout(self.activation(self.gate(hidden)) * self.inner(hidden)))
+        mapped: Tensor = self.outer(self.dropout(self.activation(self.gate(hidden)) * self.inner(hidden)))
+        return mapped
 
     def activation(self, gate: Tensor) -> Tensor:
         """(batch, length, d_ff) -> the same shape."""

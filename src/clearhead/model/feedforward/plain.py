@@ -17,7 +17,8 @@ class Plain(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.outer(self.dropout(self.activation(self.inner(hidden))))
+        mapped: Tensor = self.outer(self.dropout(self.activation(self.inner(hidden))))
+        return mapped
 
     def activation(self, inner: Tensor) -> Tensor:
         """(batch, length, d_ff) -> the same shape."""

@@ -4,39 +4,26 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from clearhead.model.dropout import Dropout
-from clearhead.model.residual.base import RESIDUALS, Norm
+from clearhead.model.residual.base import RESIDUALS, Norm, Residual
 
 
 @RESIDUALS.register("post")
-class PostNorm(nn.Module):
+class PostNorm(Residual):
     """norm(hidden + dropout(sublayer(hidden))), as in Vaswani et al., 2017, section 5.4."""
 
-    def __init__(self, norm: Norm, dropout: float) -> None:
-        super().__init__()
-        self.norm = norm()
-        self.dropout = Dropout(dropout)
-
     def forward(self, hidden: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        return self.norm(hidden + self.dropout(sublayer(hidden)))
-
-    @staticmethod
-    def last(norm: Norm) -> nn.Module:
-        return nn.Identity()
+        joined: Tensor = self.norm(hidden + self.dropout(sublayer(hidden)))
+        return joined
 
 
 @RESIDUALS.register("pre")
-class PreNorm(nn.Module):
+class PreNorm(Residual):
     """hidden + dropout(sublayer(norm(hidden))); the stack needs one more norm at its end."""
 
-    def __init__(self, norm: Norm, dropout: float) -> None:
-        super().__init__()
-        self.norm = norm()
-        self.dropout = Dropout(dropout)
-
     def forward(self, hidden: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        return hidden + self.dropout(sublayer(self.norm(hidden)))
+        joined: Tensor = hidden + self.dropout(sublayer(self.norm(hidden)))
+        return joined
 
     @staticmethod
-    def last(norm: Norm) -> nn.Module:
+    def final(norm: Norm) -> nn.Module:
         return norm()

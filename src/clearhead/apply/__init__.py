@@ -1,0 +1,5 @@
+"""Text to text: what a trained model is for."""
+
+from clearhead.apply.model import Model, load
+
+__all__ = ["Model", "load"]

@@ -1,0 +1,202 @@
+"""The promises about a run: resumed = uninterrupted, accumulated = one batch, same seed = same run."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from clearhead.bundle.weights import read_weights
+from clearhead.core.errors import CheckpointError, TrainingError, UsageError
+from clearhead.train import run, trainer
+from clearhead.train.run import build_model
+from clearhead.train.signals import StopRequest
+from clearhead.train.trainer import Trainer
+
+CLOCKS = ("seconds", "tokens_per_second")
+
+
+def record(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
+
+
+def same_run(left: Path, right: Path) -> None:
+    assert record(left) == record(right)
+    one, other = (read_weights(each / "model.safetensors") for each in (left, right))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, updates: int) -> None:
+    """Make the run behave as if a signal came during that update."""
+    plain = Trainer._update
+
+    def update(self, batches, state):
+        plain(self, batches, state)
+        if state.update == updates:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_update", update)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny, tmp_path):
+    run(tiny(), tmp_path / "one")
+    run(tiny(), tmp_path / "two")
+    same_run(tmp_path / "one", tmp_path / "two")
+    run(tiny("seed=4"), tmp_path / "three")
+    assert record(tmp_path / "one") != record(tmp_path / "three")
+
+
+@pytest.mark.parametrize("update", [1, 5, 7, 11])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny, tmp_path, monkeypatch, update):
+    run(tiny("train.accumulate=2"), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, update)
+        assert run(tiny("train.accumulate=2"), tmp_path / "parts") is None
+    assert run(tiny("train.accumulate=2"), tmp_path / "parts", resume=True) is not None
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_run_continues_from_its_last_checkpoint_and_ends_the_same(tiny, tmp_path, monkeypatch):
+    run(tiny(), tmp_path / "whole")
+    plain = Trainer._update
+
+    def dies(self, batches, state):
+        if state.update == 8:
+            raise RuntimeError("killed")
+        plain(self, batches, state)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(Trainer, "_update", dies)
+        run(tiny(), tmp_path / "killed")
+    assert sorted(each.name for each in (tmp_path / "killed/checkpoints").iterdir())[-1] == "update-00000005"
+    run(tiny(), tmp_path / "killed", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_early_stopping_survives_a_resume(tiny, tmp_path, monkeypatch):
+    settings = ("train.updates=60", "train.validate_every=2", "train.patience=2", "train.metric=loss", "train.learning_rate=1")
+    run(tiny(*settings), tmp_path / "whole")
+    assert record(tmp_path / "whole")[-1]["update"] < 60
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        run(tiny(*settings), tmp_path / "parts")
+    run(tiny(*settings), tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_accumulated_batches_of_unequal_size_equal_one_large_batch(tiny, tmp_path):
+    """Gradients of 1 + 2 + 4 sentences, summed and divided by their tokens, are those of the 7 together."""
+    import numpy as np
+
+    from clearhead.data.batches import translation_batch
+    from clearhead.train.objectives import OBJECTIVES
+
+    random = np.random.default_rng(0)
+    sides = [[random.integers(5, 23, random.integers(1, 9)) for _ in range(7)] for _ in range(2)]
+    recipe = tiny("model.dropout=0")
+
+    class Vocabulary:
+        vocab_size = 23
+
+        def need(self, role):
+            return {"pad": 0, "bos": 2, "eos": 3}[role]
+
+    model = build_model(recipe, Vocabulary(), Vocabulary()).double().train()
+    objective = OBJECTIVES.build(recipe.objective)
+
+    def batch(part):
+        return translation_batch(sides[0][part], sides[1][part], pad=0, bos=2, eos=3)
+
+    parts = [batch(slice(0, 1)), batch(slice(1, 3)), batch(slice(3, 7))]
+    total = sum(each.tokens for each in parts)
+    for each in parts:
+        (objective(model, each).value / total).backward()
+    accumulated = [each.grad.clone() for each in model.parameters()]
+    model.zero_grad()
+    whole = objective(model, batch(slice(0, 7)))
+    assert whole.count == total
+    (whole.value / total).backward()
+    for own, parameter in zip(accumulated, model.parameters(), strict=True):
+        torch.testing.assert_close(own, parameter.grad, atol=1e-12, rtol=0)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tiny, tmp_path):
+    run(tiny(), tmp_path / "one")
+    before = (tmp_path / "one/model.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="already holds a run; add --resume"):
+        run(tiny(), tmp_path / "one")
+    with pytest.raises(CheckpointError, match="recipe is not the one"):
+        run(tiny("seed=9"), tmp_path / "one", resume=True)
+    assert (tmp_path / "one/model.safetensors").read_bytes() == before
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny, tmp_path):
+    run(tiny(), tmp_path / "one")
+    before = record(tmp_path / "one"), (tmp_path / "one/model.safetensors").read_bytes()
+    run(tiny(), tmp_path / "one", resume=True)
+    assert (record(tmp_path / "one"), (tmp_path / "one/model.safetensors").read_bytes()) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch):
+    plain = Trainer._update
+
+    def poisoned(self, batches, state):
+        if state.update == 6:
+            with torch.no_grad():
+                self.model.output.fill_(float("nan"))
+        plain(self, batches, state)
+
+    monkeypatch.setattr(Trainer, "_update", poisoned)
+    with pytest.raises(TrainingError, match="not finite at update 7"):
+        run(tiny(), tmp_path / "one")
+    kept = read_weights(tmp_path / "one/checkpoints/update-00000005/model.safetensors")
+    assert all(each.isfinite().all() for each in kept.values())
+
+
+def test_only_the_newest_checkpoints_stay(tiny, tmp_path):
+    run(tiny("train.checkpoint_every=2"), tmp_path / "one")
+    names = sorted(each.name for each in (tmp_path / "one/checkpoints").glob("update-*"))
+    assert names == ["update-00000010", "update-00000012"]
+
+
+def test_a_time_budget_shortens_the_run(tiny, tmp_path, monkeypatch):
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.5
+        return now[0]
+
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=clock))
+    run(tiny("train.updates=1000", "train.minutes=0.5", "train.validate_every=1000"), tmp_path / "one")
+    assert record(tmp_path / "one")[-1]["update"] == 60  # half a second each, 30 seconds in all
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+    failures = []
+
+    def body():
+        try:
+            with StopRequest():
+                pass
+        except ValueError as error:  # what signal.signal raises in a thread
+            failures.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert not failures
