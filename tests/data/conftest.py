@@ -11,34 +11,46 @@ import pytest
 from clearhead.core.registry import Choice
 from clearhead.data.store import Store, write_stores
 
-PAIRS = [("我现在爱你", "I love you now"), ("一 \u2028 二", "one \u2028 two"), ("é ü", "e\u0301 and\x85more"), ("猫", "cat")]
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    """Write bytes, gzipped where the name says so."""
-    raw = text.encode() if isinstance(text, str) else text
-    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
-    return path
+PAIRS = [("我现在爱你", "I love you now"), ("一 \u2028 二", "one \u2028 two"), ("é", "e\u0301 \x85"), ("猫", "cat")]
 
 
 @pytest.fixture
-def sample(tmp_path: Path) -> Callable[..., Choice]:
+def pairs() -> list[tuple[str, str]]:
+    """Pairs with everything in them that some reader takes for the end of a line."""
+    return PAIRS
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    """A function that writes a file into the test's folder, gzipped where its name says so."""
+
+    def save(name: str, text: str | bytes) -> Path:
+        raw = text.encode() if isinstance(text, str) else text
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def sample(write: Callable[[str, str | bytes], Path]) -> Callable[..., Choice]:
     """A function from the name of a source to a choice of it whose files hold PAIRS (except for the embedded one)."""
 
     def make(name: str, suffix: str = "", pairs: list[tuple[str, str]] = PAIRS, end: str = "\n") -> Choice:
         if name == "embedded":
             return Choice(kind=name, options={"split": "train", "pairs": 12})
         if name == "parallel":
-            write(tmp_path / f"a.zh{suffix}", "".join(source + end for source, _ in pairs))
-            write(tmp_path / f"a.en{suffix}", "".join(target + end for _, target in pairs))
+            write(f"a.zh{suffix}", "".join(source + end for source, _ in pairs))
+            write(f"a.en{suffix}", "".join(target + end for _, target in pairs))
             return Choice(kind=name, options={"source": f"a.zh{suffix}", "target": f"a.en{suffix}"})
         if name == "tsv":
-            write(tmp_path / f"a.tsv{suffix}", "".join(f"{source}\t{target}{end}" for source, target in pairs))
+            write(f"a.tsv{suffix}", "".join(f"{source}\t{target}{end}" for source, target in pairs))
             return Choice(kind=name, options={"file": f"a.tsv{suffix}"})
         if name == "jsonl":
             records = [{"source": source, "target": target} for source, target in pairs]
             lines = [json.dumps(each, ensure_ascii=False) + end for each in records]
-            write(tmp_path / f"a.jsonl{suffix}", "".join(lines))
+            write(f"a.jsonl{suffix}", "".join(lines))
             return Choice(kind=name, options={"file": f"a.jsonl{suffix}"})
         raise NotImplementedError(f"say in this fixture how the files of the source {name!r} look")
 

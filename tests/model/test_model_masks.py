@@ -71,8 +71,11 @@ SEEDS = st.integers(0, 2**32)
 @settings(max_examples=30, deadline=None)
 def test_a_mask_is_its_rules_one_by_one(seed):
     mask = random_mask(seed)
-    for index, found in zip(torch.cartesian_prod(*map(torch.arange, (BATCH, HEADS, QUERIES, KEYS))).tolist(),
-                            drawn(mask).flatten().tolist(), strict=True):
+    for index, found in zip(
+        torch.cartesian_prod(*map(torch.arange, (BATCH, HEADS, QUERIES, KEYS))).tolist(),
+        drawn(mask).flatten().tolist(),
+        strict=True,
+    ):
         assert found == visible(mask, *index)
 
 
@@ -96,7 +99,8 @@ def test_composed_segments_hold_for_the_newest_queries_too():
 def test_only_the_bare_causal_rule_takes_the_causal_kernel():
     assert CAUSAL.only_causal
     assert not OPEN.only_causal
-    for more in ({"window": 2}, {"valid": torch.ones(1, 3)}, {"segments": torch.ones(1, 3)}, {"allowed": torch.ones(3, 3)}):
+    some = torch.ones(3, 3)
+    for more in ({"window": 2}, {"valid": some}, {"segments": some}, {"allowed": some}):
         assert not AttentionMask(causal=True, **more).only_causal
 
 

@@ -61,8 +61,9 @@ def twin(model: Transformer) -> tuple[nn.Transformer, list[tuple[nn.Parameter, n
         nn.TransformerEncoderLayer(**options), config.encoder_layers, norms[0], enable_nested_tensor=False
     )
     decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**options), config.decoder_layers, norms[1])
-    theirs = nn.Transformer(custom_encoder=encoder, custom_decoder=decoder, d_model=config.d_model,
-                            nhead=config.heads, batch_first=True)
+    theirs = nn.Transformer(
+        custom_encoder=encoder, custom_decoder=decoder, d_model=config.d_model, nhead=config.heads, batch_first=True
+    )
     matched = [*pairs(model.encoder, encoder), *pairs(model.decoder, decoder)]
     shake(model)
     copy(matched)

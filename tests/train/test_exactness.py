@@ -80,7 +80,13 @@ def test_a_killed_run_continues_from_its_last_checkpoint_and_ends_the_same(tiny,
 
 
 def test_early_stopping_survives_a_resume(tiny, tmp_path, monkeypatch):
-    settings = ("train.updates=60", "train.validate_every=2", "train.patience=2", "train.metric=loss", "train.learning_rate=1")
+    settings = (
+        "train.updates=60",
+        "train.validate_every=2",
+        "train.patience=2",
+        "train.metric=loss",
+        "train.learning_rate=1",
+    )
     run(tiny(*settings), tmp_path / "whole")
     assert record(tmp_path / "whole")[-1]["update"] < 60
     with monkeypatch.context() as patch:

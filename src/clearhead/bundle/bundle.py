@@ -1,10 +1,10 @@
 """A bundle is a folder: what is in it, how it is written, how it is read.
 
-    config.json               sizes and parts of the model
-    model.safetensors         weights
-    tokenizer.json            the tokenizer, or source_tokenizer.json and target_tokenizer.json
-    generation_config.json    how to search
-    README.md                 what the model is and how well it does
+config.json               sizes and parts of the model
+model.safetensors         weights
+tokenizer.json            the tokenizer, or source_tokenizer.json and target_tokenizer.json
+generation_config.json    how to search
+README.md                 what the model is and how well it does
 """
 
 from dataclasses import dataclass, field

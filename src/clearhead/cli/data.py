@@ -41,7 +41,9 @@ def get(
 
 @app.command()
 def describe(
-    what: Annotated[str, typer.Argument(help="A name from clearhead data list, a file or a folder.", metavar="NAME|PATH")],
+    what: Annotated[
+        str, typer.Argument(help="A name from clearhead data list, a file or a folder.", metavar="NAME|PATH")
+    ],
     json: AsJson = False,
 ) -> None:
     """Show licence and origin of a corpus, or lines, lengths and duplicates of a file."""

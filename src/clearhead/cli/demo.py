@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from clearhead.cli.options import print_json
+from clearhead.core.errors import UsageError
 
 QUESTION = "我现在爱你"
 
@@ -15,7 +16,7 @@ def command(
     settings: Annotated[list[str] | None, typer.Argument(help="Overrides such as train.minutes=20.")] = None,
     out: Annotated[Path, typer.Option(help="Run folder; a run that was interrupted goes on.")] = Path("runs/demo"),
     recipe: Annotated[Path, typer.Option(help="The recipe.")] = Path("demo"),
-) -> int:
+) -> None:
     """Learn to translate Chinese into English in a few minutes, then translate sentences never seen in training."""
     started = time.perf_counter()
     from clearhead.apply import Model
@@ -25,9 +26,11 @@ def command(
     from clearhead.train import Recipe, run
 
     plan = read_recipe(recipe_path(recipe), settings or [], Recipe)
+    if plan.data.test is None:
+        raise UsageError("the demonstration needs held-out pairs", where=recipe, remedy="give data.test")
     bundle = run(plan, out, resume=True)
     if bundle is None:
-        return 130
+        raise typer.Exit(130)
     model = Model(bundle)
     unseen = list(SOURCES.build(plan.data.test, Path(plan.data.folder)))[:10]
     outputs = model.translate([QUESTION, *(each.source for each in unseen)])
@@ -45,4 +48,3 @@ def command(
     print("  clearhead train recipes/multi30k_en_de.yaml data.folder=data/multi30k   # a real corpus\n")
     seconds = round(time.perf_counter() - started, 1)
     print_json({"bleu": round(scores["test_bleu"], 2), "seconds": seconds, "translation": outputs[0]})
-    return 0

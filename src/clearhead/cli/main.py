@@ -4,7 +4,6 @@ import os
 import sys
 import traceback
 
-import click
 import typer
 
 from clearhead.cli import data, demo, env, evaluate, info, tokenizer, train, translate
@@ -12,19 +11,16 @@ from clearhead.core.errors import ClearheadError
 
 app = typer.Typer(
     name="clearhead",
-    help="From raw text to a trained, served Transformer; add --debug to any command to see a traceback.",
+    help="From raw text to a trained Transformer; add --debug to any command to see the traceback of a failure.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 for each in (demo, train, translate, evaluate, info, env):
-    app.command()(each.command)
+    app.command(each.__name__.rpartition(".")[2])(each.command)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
-for group in (app, tokenizer.app, data.app):
-    for entry in group.registered_commands:
-        entry.name = entry.name or entry.callback.__module__.rpartition(".")[2] if entry.callback else entry.name
 
 
 def main() -> None:
@@ -37,28 +33,22 @@ def main() -> None:
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
     try:
-        status = typer.main.get_command(app)(arguments, prog_name="clearhead", standalone_mode=False)
-        sys.stdout.flush()
-        return int(status or 0)
+        app(arguments, prog_name="clearhead")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
     except ClearheadError as error:
         return _failed(error, str(error), error.exit_code, debug=debug)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except click.ClickException as error:
-        return _failed(error, error.format_message(), error.exit_code, debug=debug)
-    except (click.Abort, KeyboardInterrupt) as error:
-        return _failed(error, "interrupted", 130, debug=debug)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; say nothing more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: say nothing more
         return 1
     except MemoryError as error:
         return _failed(error, "out of memory; use a smaller train.batch_tokens or model", 1, debug=debug)
+    return 0
 
 
 def _failed(error: BaseException, message: str, status: int, *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        traceback.print_exception(type(error), error, error.__traceback__)
     sys.stdout.flush()
     print(f"clearhead: {message}", file=sys.stderr)
     return status

@@ -13,7 +13,7 @@ def command(
     settings: Annotated[list[str] | None, typer.Argument(help="Overrides such as train.updates=200.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME of the recipe if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
-) -> int:
+) -> None:
     """Train a model from a recipe.
 
     Example: clearhead train recipes/multi30k_en_de.yaml train.updates=200 data.folder=data/multi30k
@@ -23,4 +23,5 @@ def command(
 
     path = recipe_path(recipe)
     bundle = run(read_recipe(path, settings or [], Recipe), out or Path("runs") / path.stem, resume=resume)
-    return 130 if bundle is None else 0
+    if bundle is None:
+        raise typer.Exit(130)

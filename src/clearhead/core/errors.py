@@ -1,15 +1,15 @@
 """Every failure that a user can cause, each told in one line: where, what, found, expected, remedy.
 
-    ClearheadError                exit status 1
-    ├── UsageError                exit status 2: the command was called wrongly
-    │   └── ConfigError           a recipe, an override or an option is wrong
-    ├── DataError                 a corpus or an input text cannot be used
-    ├── TokenizerError            a tokenizer cannot be trained, read or applied
-    ├── ModelError                a model is asked for what it cannot do
-    ├── BundleError               a model folder cannot be read or written
-    ├── CheckpointError           a run cannot be continued
-    ├── TrainingError             a training cannot go on
-    └── StorageError              the disk is full, a folder is not writable
+ClearheadError                exit status 1
+├── UsageError                exit status 2: the command was called wrongly
+│   └── ConfigError           a recipe, an override or an option is wrong
+├── DataError                 a corpus or an input text cannot be used
+├── TokenizerError            a tokenizer cannot be trained, read or applied
+├── ModelError                a model is asked for what it cannot do
+├── BundleError               a model folder cannot be read or written
+├── CheckpointError           a run cannot be continued
+├── TrainingError             a training cannot go on
+└── StorageError              the disk is full, a folder is not writable
 """
 
 import unicodedata

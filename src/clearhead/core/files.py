@@ -148,9 +148,7 @@ def read_json(path: Path, error: type[ClearheadError]) -> Any:
     try:
         return json.loads(read_text(path, error))
     except json.JSONDecodeError as problem:
-        raise error(
-            "not JSON, or cut off", where=f"{path}, line {problem.lineno}", found=problem.msg.lower()
-        ) from None
+        raise error("not JSON, or cut off", where=f"{path}, line {problem.lineno}", found=problem.msg.lower()) from None
     except (ValueError, RecursionError) as problem:  # numbers of thousands of digits, brackets a thousand deep
         raise error("not a JSON document that can be read", where=path, found=problem) from None
 

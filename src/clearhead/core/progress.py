@@ -22,21 +22,25 @@ class Bar(Protocol):
 
 
 @contextmanager
-def track(label: str, total: int | None, *, every: float = 20.0) -> Iterator[Bar]:
-    """Show the progress of `total` units of work; `every` is the pause between plain lines, in seconds."""
+def track(label: str, total: int | None, *, start: int = 0, every: float = 20.0) -> Iterator[Bar]:
+    """Show the progress of `total` units of work, `start` of them done before.
+
+    Args:
+        every: pause between plain lines, in seconds.
+    """
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         clocks = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
         with Progress(*columns, *clocks, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(label, total=total, note="")
+            task = progress.add_task(label, total=total, completed=start, note="")
             yield lambda done, note="": progress.update(task, completed=done, note=note)
     else:
-        yield _Lines(label, total, every)
+        yield _Lines(label, total, start, every)
 
 
 class _Lines:
-    def __init__(self, label: str, total: int | None, every: float) -> None:
-        self.label, self.total, self.every = label, total, every
+    def __init__(self, label: str, total: int | None, first: int, every: float) -> None:
+        self.label, self.total, self.first, self.every = label, total, first, every
         self.start = self.last = time.monotonic()
 
     def __call__(self, done: int, note: str = "") -> None:
@@ -46,8 +50,8 @@ class _Lines:
         self.last = now
         of = f"/{self.total}" if self.total else ""
         left = ""
-        if self.total and done:
-            left = f", {clock((now - self.start) * (self.total - done) / done)} left"
+        if self.total and done > self.first:
+            left = f", {clock((now - self.start) * (self.total - done) / (done - self.first))} left"
         say(f"{self.label} {done}{of}, {clock(now - self.start)} so far{left}  {note}")
 
 

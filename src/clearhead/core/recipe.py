@@ -137,9 +137,7 @@ def _explained(
         location.append(cause.option)
     where = _where(location, text, path, overrides)
     if isinstance(cause, ConfigError):
-        return ConfigError(
-            cause.what, where=where, found=cause.found, expected=cause.expected, remedy=cause.remedy
-        )
+        return ConfigError(cause.what, where=where, found=cause.found, expected=cause.expected, remedy=cause.remedy)
     if problem["type"] == "extra_forbidden":
         names = _keys_at(schema, location[:-1])
         return ConfigError(

@@ -102,9 +102,7 @@ def get(
     return [_get(each, record, folder / each.name, base, progress, timeout) for each in record.files]
 
 
-def _get(
-    file: File, record: Dataset, path: Path, base: str, progress: Callable[[str], None], timeout: float
-) -> Path:
+def _get(file: File, record: Dataset, path: Path, base: str, progress: Callable[[str], None], timeout: float) -> Path:
     if path.is_file() and path.stat().st_size == file.bytes and sha256(path.read_bytes()) == file.sha256:
         progress(f"{path}: complete already")
         return path
@@ -159,9 +157,7 @@ def _altered(file: File, raw: bytes, text: bytes, url: str) -> DataError:
     )
 
 
-def describe(
-    what: str | Path | Choice, folder: Path = Path(), *, tokenizer: Tokenizer | None = None
-) -> dict[str, Any]:
+def describe(what: str | Path | Choice, folder: Path = Path(), *, tokenizer: Tokenizer | None = None) -> dict[str, Any]:
     """Facts about a data set, a data source, a file or a folder, as names and plain values.
 
     Args:

@@ -17,7 +17,7 @@ from clearhead.text import Tokenizer
 
 PERCENTILES = (50, 90, 99, 100)
 NAMES = {50: "median", 100: "longest"}
-CHUNK = 4_096  # texts that are measured together
+CHUNK = 1_024  # texts that are measured together
 
 Measure = Callable[[list[str]], list[int]]
 Row = dict[str, str]

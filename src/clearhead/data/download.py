@@ -25,10 +25,13 @@ def join(base: str, name: str) -> str:
     """The address of a file beneath a base: an http, https or file address, or a plain folder."""
     if "://" not in base:
         base = Path(base).resolve().as_uri()
-    scheme = urllib.parse.urlsplit(base).scheme
+    try:
+        scheme, url = urllib.parse.urlsplit(base).scheme, urllib.parse.urljoin(base.rstrip("/") + "/", name)
+    except ValueError as error:
+        raise DataError("not an address", where=base, found=error) from None
     if scheme not in SCHEMES:
         raise DataError("this kind of address is not supported", where=base, expected=f"one of {', '.join(SCHEMES)}")
-    return urllib.parse.urljoin(base.rstrip("/") + "/", name)
+    return url
 
 
 def fetch(url: str, *, limit: int, timeout: float) -> bytes | None:
@@ -43,7 +46,8 @@ def fetch(url: str, *, limit: int, timeout: float) -> bytes | None:
     """
     request = urllib.request.Request(url, headers={"User-Agent": f"clearhead/{clearhead.__version__}"})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        opener = urllib.request.build_opener()  # with the proxies that the environment names now
+        with opener.open(request, timeout=timeout) as response:
             return _all(response, url, limit, time.monotonic() + 20 * timeout)
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):

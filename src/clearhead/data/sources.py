@@ -195,5 +195,3 @@ def require_pairs(source: PairSource, name: str) -> None:
     for _ in source:
         return
     raise DataError("no sentence pairs", where=name, remedy="an empty file cannot be learned from")
-
-

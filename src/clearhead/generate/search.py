@@ -168,11 +168,11 @@ def _branch(model: Transformer, state: _State, eos: int) -> tuple[Tensor, Tensor
     """The 2K best continuations of each source: totals, the beam each extends, its token; each (B, 2K)."""
     count, beams, _ = state.tokens.shape
     logits = _logits(model, state, eos)  # (B * K, vocab)
-    width = min(2 * beams, logits.shape[1])
-    best, tokens = logits.topk(width, dim=1)  # (B * K, 2K): no other continuation of a beam can matter
+    width = min(beams + 1, logits.shape[1])
+    best, tokens = logits.topk(width, dim=1)  # (B * K, K + 1): of a beam K go on at most, and one ends
     peak = best[:, :1].clone()
     best = best - peak - logits.sub_(peak).exp_().sum(dim=1, keepdim=True).log()  # log-softmax, in place
-    totals = (state.totals[:, :, None] + best.view(count, beams, width)).flatten(1)  # (B, K * 2K)
+    totals = (state.totals[:, :, None] + best.view(count, beams, width)).flatten(1)  # (B, K * (K + 1))
     totals, index = totals.topk(min(2 * beams, totals.shape[1]), dim=1)
     return totals, index // width, tokens.view(count, -1).gather(1, index)
 
@@ -188,9 +188,7 @@ def _logits(model: Transformer, state: _State, eos: int) -> Tensor:
     return logits
 
 
-def _finish(
-    state: _State, totals: Tensor, beams: Tensor, tokens: Tensor, eos: int, config: SearchConfig
-) -> None:
+def _finish(state: _State, totals: Tensor, beams: Tensor, tokens: Tensor, eos: int, config: SearchConfig) -> None:
     """Let continuations that end now, and rank among the first K, compete for the K places of their pool.
 
     At a source's length limit its best continuations enter as they are, so that every source has results.

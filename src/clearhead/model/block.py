@@ -1,6 +1,6 @@
 """One block for all three kinds of Transformer.
 
-    hidden ─ attention ─ [cross-attention] ─ feed-forward ─▶ hidden        each inside its residual connection
+hidden ─ attention ─ [cross-attention] ─ feed-forward ─▶ hidden        each inside its residual connection
 """
 
 from collections.abc import Callable

@@ -20,8 +20,8 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 class ModelConfig(Section):
     """Everything that determines a model's parameters; the defaults are the base model of Vaswani et al., 2017.
 
-        source ids ─ embed + position ─ [block x encoder_layers] ─▶ memory ─┐
-        target ids ─ embed + position ─ [block x decoder_layers ◀───────────┘] ─▶ logits
+    source ids ─ embed + position ─ [block x encoder_layers] ─▶ memory ─┐
+    target ids ─ embed + position ─ [block x decoder_layers ◀───────────┘] ─▶ logits
     """
 
     encoder_layers: NonNegativeInt = 6  # 0 = decoder-only

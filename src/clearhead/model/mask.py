@@ -86,7 +86,7 @@ def _crossed(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     if left is None or right is None:
         return right if left is None else left
     low, high = right.aminmax()
-    return left * (high - low + 1) + (right - low)
+    return left * (high - low + 1) + right
 
 
 OPEN = AttentionMask()

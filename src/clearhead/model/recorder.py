@@ -1,8 +1,8 @@
 """Looking inside a model while it runs, without a line in the model: forward hooks that come and go.
 
-    with recording(model) as record:
-        model.decode(target, model.encode(source))
-    record["decoder.blocks.2.cross"]  # (batch, heads, target, source)
+with recording(model) as record:
+    model.decode(target, model.encode(source))
+record["decoder.blocks.2.cross"]  # (batch, heads, target, source)
 """
 
 from collections.abc import Callable, Iterator

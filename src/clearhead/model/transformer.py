@@ -1,8 +1,8 @@
 """The Transformer (Vaswani et al., 2017): encoder-decoder, encoder-only and decoder-only from one block.
 
-    encode: source ids ─ embedding ─ block x N ─ last norm ─▶ Memory
-    decode: target ids ─ embedding ─ block x N (reads Memory) ─ last norm ─▶ hidden
-    logits: hidden ─ output matrix ─▶ (batch, length, vocab)
+encode: source ids ─ embedding ─ block x N ─ last norm ─▶ Memory
+decode: target ids ─ embedding ─ block x N (reads Memory) ─ last norm ─▶ hidden
+logits: hidden ─ output matrix ─▶ (batch, length, vocab)
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on as if nothing had happened, written whole or not at all.
 
-    checkpoints/update-00001500/model.safetensors  optimizer.safetensors  random.safetensors  state.json
-    checkpoints/best.safetensors                    weights of the best validation
+checkpoints/update-00001500/model.safetensors  optimizer.safetensors  random.safetensors  state.json
+checkpoints/best.safetensors                    weights of the best validation
 """
 
 import shutil

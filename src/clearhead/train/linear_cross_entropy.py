@@ -13,7 +13,9 @@ from torch import Tensor
 CHUNK = 1 << 22  # logits held at a time
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Sum of the label-smoothed cross-entropy over tokens, and the sum without smoothing.
 
     loss = sum_i [ logsumexp(z_i) - (1 - e) z_i[y_i] - (e / V) sum_v z_i[v] ],  z_i = weight hidden_i
@@ -27,7 +29,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, smoothi
     Returns:
         Two scalars in nats: the loss, with gradients to hidden and weight, and the plain negative log-likelihood.
     """
-    loss, plain = _LinearCrossEntropy.apply(hidden, weight, labels, smoothing)
+    loss, plain = _LinearCrossEntropy.apply(hidden, weight, labels, smoothing)  # type: ignore[no-untyped-call]
     return loss, plain
 
 

@@ -20,7 +20,9 @@ def prepare_tokenizers(config: TokenizerConfig, pairs: Iterable[Pair], folder: P
     """Train the tokenizers of a run, or load those that an earlier part of the run has trained."""
     source, target = config.sides
     if source is target:
-        both = _prepared(source, (text for pair in pairs for text in (pair.source, pair.target)), folder / "tokenizer.json")
+        both = _prepared(
+            source, (text for pair in pairs for text in (pair.source, pair.target)), folder / "tokenizer.json"
+        )
         return both, both
     return (
         _prepared(source, (each.source for each in pairs), folder / "source_tokenizer.json"),
@@ -52,9 +54,7 @@ def prepare_stores(
     return stores
 
 
-def _encoded(
-    pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer
-) -> Iterator[tuple[list[int], list[int]]]:
+def _encoded(pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:
     remaining, done = iter(pairs), 0
     with track("encoding pairs", None) as bar:
         while chunk := list(islice(remaining, CHUNK)):

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import jinja2
 import torch
 from torch import Tensor
 
-import clearhead
 from clearhead.bundle import Bundle
 from clearhead.core.errors import CheckpointError, DataError
 from clearhead.core.files import read_text, write_atomic
@@ -47,8 +46,8 @@ def write_report(out: Path, bundle: Bundle, pairs: Sequence[Pair] = (), recipe: 
     Returns:
         The path of the page.
     """
-    metrics = out / "metrics.jsonl"
-    lines = read_lines(metrics) if metrics.exists() else []
+    record = out / "metrics.jsonl"
+    lines = read_lines(record) if record.exists() else []
     samples = translated(bundle, spread(pairs, SAMPLES))
     page = _template().render(
         name=str(bundle.history.get("name", out.name)),
@@ -172,7 +171,7 @@ def machine(bundle: Bundle) -> dict[str, str]:
     device = bundle.model.output.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
-        "Clearhead": clearhead.__version__,
+        "Clearhead": metadata.version("clearhead"),
         "Python": platform.python_version(),
         "PyTorch": torch.__version__,
         "System": f"{platform.system()} {platform.machine()}",

@@ -1,6 +1,6 @@
 """A whole run: recipe in, bundle out. Each stage finds what an earlier part of the run has left.
 
-    recipe.yaml ─ tokenizers ─ token stores ─ Trainer.fit ─ best or averaged weights ─ bundle, scores, report
+recipe.yaml ─ tokenizers ─ token stores ─ Trainer.fit ─ best or averaged weights ─ bundle, scores, report
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from clearhead.train.metrics import Record
 from clearhead.train.objectives import OBJECTIVES
 from clearhead.train.prepare import prepare_stores, prepare_tokenizers
 from clearhead.train.recipe import Recipe
+from clearhead.train.report import write_report
 from clearhead.train.trainer import Trainer
 from clearhead.train.validation import Translations
 
@@ -142,7 +143,12 @@ def finish(
     averaged = quality()
     checkpoints.load_best(model)
     best = quality()
-    history: dict[str, Any] = {"name": out.name, "updates": state.update, "training_seconds": round(state.seconds, 1)}
+    history: dict[str, Any] = {
+        "name": out.name,
+        "language": recipe.data.language,
+        "updates": state.update,
+        "training_seconds": round(state.seconds, 1),
+    }
     if rank(averaged) >= rank(best):
         checkpoints.load_average(model)
         history["weights"] = f"average of the last {count} checkpoints"
@@ -151,11 +157,14 @@ def finish(
     chosen = max(averaged, best, key=rank)
     history |= {f"valid_{name}": value for name, value in chosen.items()}
     say(f"weights: {history['weights']} (averaged {rank(averaged):.3f}, best {rank(best):.3f})")
+    pairs = valid
     if recipe.data.test is not None:
         test = SOURCES.build(recipe.data.test, Path(recipe.data.folder))
         pairs = Translations.read(test, source, target, recipe.data.language)
-        history |= {f"test_{name}": value for name, value in {**pairs.loss(model), **pairs.scores(model, recipe.search)}.items()}
+        scores = {**pairs.loss(model), **pairs.scores(model, recipe.search), "sentences": len(pairs.pairs)}
+        history |= {f"test_{name}": value for name, value in scores.items()}
     bundle = Bundle(model, source, target, recipe.search.model_dump(mode="json"), history)
     bundle.save(out)
+    write_report(out, bundle, pairs.pairs, write_recipe(recipe))
     say(f"bundle written to {out} after {clock(state.seconds)} of training")
     return bundle

@@ -37,10 +37,10 @@ class Paper:
     """
 
     def __init__(self, peak: float, updates: int, d_model: int, *, warmup: PositiveInt = 4_000) -> None:
-        self.factor, self.warmup = peak * d_model**-0.5, warmup
+        self.factor, self.warmup = peak / math.sqrt(d_model), warmup
 
     def __call__(self, update: int) -> float:
-        return self.factor * float(min(update**-0.5, update * self.warmup**-1.5))
+        return self.factor * min(1 / math.sqrt(update), update / self.warmup**1.5)
 
 
 @SCHEDULES.register("inverse_sqrt")
@@ -51,7 +51,7 @@ class InverseSqrt:
         self.peak, self.warmup = peak, warmup
 
     def __call__(self, update: int) -> float:
-        return self.peak * min(update / self.warmup, math.sqrt(self.warmup / update))
+        return self.peak * float(min(update / self.warmup, math.sqrt(self.warmup / update)))
 
 
 @SCHEDULES.register("linear")

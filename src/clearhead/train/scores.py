@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 
-def score_translations(outputs: Sequence[str], references: Sequence[str], language: str = "en") -> dict[str, float | str]:
+def score_translations(
+    outputs: Sequence[str], references: Sequence[str], language: str = "en"
+) -> dict[str, float | str]:
     """Corpus scores of outputs against one reference each.
 
     Args:

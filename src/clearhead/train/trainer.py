@@ -6,7 +6,6 @@ torch's generator, and all three are in a checkpoint.
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -63,7 +62,7 @@ class Trainer:
         state.updates = state.updates or plan.updates
         record = self.record(state.update)
         stream = self.batches(Place(state.epoch, state.batch))
-        with StopRequest() as stop, track("update", state.updates) as bar:
+        with StopRequest() as stop, track("update", state.updates, start=state.update) as bar:
             while state.update < state.updates and not state.stopped and not stop.requested:
                 started = time.perf_counter()
                 self._update([next(stream) for _ in range(plan.accumulate)], state)
@@ -78,7 +77,7 @@ class Trainer:
         """One optimiser update: gradients of the loss summed over all batches, divided once by their tokens."""
         state.update += 1
         total = sum(batch.tokens for batch, _ in batches)
-        sums: Counter[str] = Counter(state.window)
+        sums = state.window
         for batch, _ in batches:
             with autocast(self.device, self.dtype):
                 loss = self.objective(self.model, batch.to(self.device))
@@ -89,10 +88,9 @@ class Trainer:
                     remedy="lower train.learning_rate or lengthen the warm-up, then continue with --resume",
                 )
             (loss.value / total).backward()  # type: ignore[no-untyped-call]
-            sums.update(loss=loss.value.item(), count=loss.count)
-            sums.update({name: float(each) for name, each in loss.metrics.items()})
-        sums.update(gradient_norm=self._step(state), updates=1)
-        state.window = dict(sums)
+            _add(sums, {"loss": loss.value.item(), "count": loss.count})
+            _add(sums, {name: each.item() for name, each in loss.metrics.items()})
+        _add(sums, {"gradient_norm": self._step(state), "updates": 1})
         state.tokens += total
         state.epoch, state.batch = batches[-1][1].epoch, batches[-1][1].batch
 
@@ -167,3 +165,8 @@ class Trainer:
         loss = f"loss {sums['loss'] / sums['count']:.3f}" if sums.get("count") else ""
         speed = f"{state.tokens / state.seconds:,.0f} target tokens/s"
         return f"{loss}  lr {self.learning_rate(state):.2e}  {speed}"
+
+
+def _add(sums: dict[str, float], values: dict[str, float]) -> None:
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0) + value

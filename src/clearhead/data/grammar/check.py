@@ -69,7 +69,9 @@ def _possible(slot: Slot, where: str, lexicon: Lexicon) -> list[Word]:
 def _check_form(word: Word, form: str, language: str, where: str) -> None:
     known = word.zh if language == "zh" else word.en
     if form not in known and not (language == "en" and (form in AUXILIARIES or form.startswith("+"))):
-        raise DataError(f"{word.kind} {word.zh['']} has no such form", where=where, found=form, expected=", ".join(known))
+        raise DataError(
+            f"{word.kind} {word.zh['']} has no such form", where=where, found=form, expected=", ".join(known)
+        )
 
 
 def _check_one_meaning(lexicon: Lexicon) -> None:

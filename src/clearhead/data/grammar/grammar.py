@@ -10,9 +10,10 @@ from typing import TypeVar
 from clearhead.core.errors import DataError
 from clearhead.data.grammar import morphology
 from clearhead.data.grammar.check import check
+from clearhead.data.grammar.choices import Choices, Wishes, asked
 from clearhead.data.grammar.lexicon import Lexicon
 from clearhead.data.grammar.rules import HEAD, Field, Rule, Rules, Slot, Template
-from clearhead.data.grammar.words import HE, Phrase, Value, Wish, Word
+from clearhead.data.grammar.words import Phrase, Value, Word
 
 UNPUNCTUATED = 0.1  # the share of sentences without their final mark, in both languages
 PAIRED = ("object", "describes")  # relations whose two words make a combination
@@ -57,8 +58,7 @@ class Grammar:
     def __init__(self, rules: Rules, lexicon: Lexicon) -> None:
         self.rules, self.lexicon = rules, lexicon
         self._by_name = {rule.name: rule for rule in rules.constructions}
-        self._fitting: dict[tuple[str, tuple[Wish, ...]], Sequence[Word | Rule]] = {}
-        self._choosing: dict[tuple[Slot, Word, tuple[Wish, ...]], Sequence[Word]] = {}
+        self._choices = Choices(rules, lexicon)
         check(rules, lexicon)
 
     @classmethod
@@ -75,20 +75,21 @@ class Grammar:
         """The names of the rules for sentences."""
         return tuple(self._by_name)
 
+    def construction(self, rng: random.Random) -> str:
+        """The name of a construction, chosen uniformly."""
+        return _choose(self.rules.constructions, rng).name
+
     def sample(self, rng: random.Random, construction: str | None = None) -> Example:
         """One sentence pair; of the given construction, or of one chosen uniformly.
 
         Only `rng.random()` is called, whose sequence Python guarantees for a seed.
         """
-        if construction is None:
-            rule = _choose(self.rules.constructions, rng)
-        elif construction in self._by_name:
-            rule = self._by_name[construction]
-        else:
-            raise DataError("no such construction", found=construction, expected=", ".join(self._by_name))
+        name = construction or self.construction(rng)
+        if name not in self._by_name:
+            raise DataError("no such construction", found=name, expected=", ".join(self._by_name))
         while True:
             try:
-                return self._sentence(rule, rng)
+                return self._sentence(self._by_name[name], rng)
             except _DeadEnd:
                 continue
 
@@ -101,49 +102,47 @@ class Grammar:
         words = tuple((word.zh[""], word.en[""]) for word in notes.words)
         return Example(zh, en, rule.name, frozenset(notes.combinations), words)
 
-    def _fill(self, rule: Rule, wishes: tuple[Wish, ...], rng: random.Random, notes: _Notes) -> dict[str, Value]:
+    def _fill(self, rule: Rule, wishes: Wishes, rng: random.Random, notes: _Notes) -> dict[str, Value]:
         """Choose for every slot from the first to the last; `wishes` are for the head of the phrase."""
         values: dict[str, Value] = {}
         for slot in rule.slots:
             if slot.optional and rng.random() < 0.5:
                 values[slot.name] = _NOTHING
                 continue
-            asked = (*wishes, slot.wish) if slot.name == HEAD else (slot.wish,)
-            values[slot.name] = self._value(slot, asked, values, rng, notes)
+            values[slot.name] = self._value(slot, asked(slot, wishes), values, rng, notes)
             _note(rule, slot, values, notes)
         notes.combinations += _declared(rule, values)
         return values
 
     def _value(
-        self, slot: Slot, wishes: tuple[Wish, ...], values: Mapping[str, Value], rng: random.Random, notes: _Notes
+        self, slot: Slot, wishes: Wishes, values: Mapping[str, Value], rng: random.Random, notes: _Notes
     ) -> Value:
         if slot.chosen_by is not None:
             name, feature = slot.chosen_by
             wishes = (*wishes, values[name].head.wishes[feature])
+        fitting = self._fitting_slot(slot, wishes, values)
+        if not fitting:
+            raise _DeadEnd
         for _ in range(_ATTEMPTS):
             mark = len(notes.words), len(notes.combinations)
-            value = self._choose(slot, wishes, values, rng, notes)
-            if slot.unlike is None or value.head is not values[slot.unlike].head:
+            choice = _choose(fitting, rng)
+            value = self._phrase(choice, wishes, rng, notes) if isinstance(choice, Rule) else choice
+            if not _repeats(value.head, slot, values):
+                if choice is value:
+                    notes.words.append(value.head)
                 return value
             del notes.words[mark[0] :], notes.combinations[mark[1] :]
         raise _DeadEnd
 
-    def _choose(
-        self, slot: Slot, wishes: tuple[Wish, ...], values: Mapping[str, Value], rng: random.Random, notes: _Notes
-    ) -> Value:
-        if slot.chooses is not None:
-            fitting: Sequence[Word | Rule] = self._choosers(slot, values[slot.chooses[1]].head, wishes)
-        else:
-            fitting = self.fitting(slot.category, wishes)
-        if not fitting:
-            raise _DeadEnd
-        choice = _choose(fitting, rng)
-        if isinstance(choice, Word):
-            notes.words.append(choice)
-            return choice
-        return self._phrase(choice, wishes, rng, notes)
+    def _fitting_slot(
+        self, slot: Slot, wishes: Wishes, values: Mapping[str, Value]
+    ) -> Sequence[Word] | Sequence[Rule]:
+        if slot.chooses is None:
+            return self._choices.fitting(slot.category, wishes)
+        feature, name = slot.chooses
+        return self._choices.choosers(slot.category, feature, values[name].head, wishes)
 
-    def _phrase(self, rule: Rule, wishes: tuple[Wish, ...], rng: random.Random, notes: _Notes) -> Value:
+    def _phrase(self, rule: Rule, wishes: Wishes, rng: random.Random, notes: _Notes) -> Value:
         values = self._fill(rule, wishes, rng, notes)
         if rule.passes_through:
             return values[HEAD]
@@ -151,38 +150,6 @@ class Grammar:
         agreement = head.agreement if rule.agreement is None else rule.agreement
         zh, en = _realise_chinese(rule.zh, values), _realise_english(rule.en, values)
         return Phrase(zh, en, head.head, agreement)
-
-    def fitting(self, category: str, wishes: tuple[Wish, ...]) -> Sequence[Word | Rule]:
-        """The words of a kind, or the rules of a phrase, whose heads can have all that is wished."""
-        key = category, wishes
-        if key not in self._fitting:
-            if category in self.lexicon.words:
-                words = self.lexicon.words[category]
-                self._fitting[key] = [word for word in words if all(wish.allows(word.classes) for wish in wishes)]
-            else:
-                self._fitting[key] = [
-                    rule for rule in self.rules.phrases[category] if self.viable(rule, wishes) for _ in range(rule.weight)
-                ]
-        return self._fitting[key]
-
-    def viable(self, rule: Rule, wishes: tuple[Wish, ...]) -> bool:
-        """Whether something fits each slot that does not depend on another one."""
-        if any(wish.some for wish in wishes) and not any(slot.name == HEAD for slot in rule.slots):
-            return False
-        for slot in rule.slots:
-            asked = (*wishes, slot.wish) if slot.name == HEAD else (slot.wish,)
-            if not self.fitting(slot.category, asked):
-                return False
-        return True
-
-    def _choosers(self, slot: Slot, chosen: Word, wishes: tuple[Wish, ...]) -> Sequence[Word]:
-        key = slot, chosen, wishes
-        if key not in self._choosing:
-            assert slot.chooses is not None
-            feature = slot.chooses[0]
-            words = (word for word in self.fitting(slot.category, wishes) if isinstance(word, Word))
-            self._choosing[key] = [word for word in words if word.wishes[feature].allows(chosen.classes)]
-        return self._choosing[key]
 
 
 @cache
@@ -200,6 +167,19 @@ def polish(text: str) -> str:
 
 def _choose(options: Sequence[Choice], rng: random.Random) -> Choice:
     return options[int(rng.random() * len(options))]
+
+
+def _repeats(head: Word, slot: Slot, values: Mapping[str, Value]) -> bool:
+    """Whether a sentence would say the same again: a word that must be unlike another, or `I see me`, `Tom sees Tom`."""
+    if slot.unlike is not None and head is values[slot.unlike].head:
+        return True
+    if head.kind not in ("pronoun", "name"):
+        return False
+    return any(value.head is head or _same_speaker(value.head, head) for value in values.values())
+
+
+def _same_speaker(one: Word, other: Word) -> bool:
+    return any(person in one.classes and person in other.classes for person in ("first", "second"))
 
 
 def _realise_chinese(template: Template, values: Mapping[str, Value]) -> str:

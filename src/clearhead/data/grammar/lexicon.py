@@ -73,6 +73,8 @@ class _Loader:
         self.parents = self._parents()
         self.irregular = {row["base"]: (row["past"], row["done"]) for row in table(folder / "irregular_verbs.tsv")}
         self.measures = {row["zh"]: row["en"] for row in table(folder / "measures.tsv")}
+        self.homographs = _homographs(table(folder / "verbs.tsv"))
+        self.persons: list[frozenset[str]] = []  # the classes of each noun for a person
         self.place = ""  # of the row being read, for messages
 
     def load(self) -> Lexicon:
@@ -125,8 +127,6 @@ class _Loader:
         simple_past, done = self.irregular.get(first, (past, past))
         forms = {"": first, "s": morphology.third_person(first), "past": simple_past, "done": done,
                  "ing": morphology.gerund(first)}  # fmt: skip
-        if first == "have":
-            forms["s"] = "has"
         return {name: form + space + rest for name, form in forms.items()}
 
 
@@ -143,6 +143,8 @@ def _noun(row: Row, loader: _Loader) -> Word:
         chinese["measure"] = measure
     english["his"] = morphology.possessive(row["en"])
     _add_pronoun(chinese, english, classes)
+    if "person" in classes:
+        loader.persons.append(classes)
     return Word("noun", chinese, english, classes, THEY if shape == "pl" else HE)
 
 
@@ -177,7 +179,18 @@ def _verb(row: Row, loader: _Loader) -> Word:
     wishes = {name: loader.wish("" if row[name] == "-" else row[name]) for name in features}
     classes = loader.classes(row) | {kind}
     classes |= {name for column, name in (("at", "placed"), ("with", "tooled")) if row[column]}
+    if whole in loader.homographs:
+        classes |= {"homograph"}
+    if kind == "transitive" and any(wishes["object"].allows(person) for person in loader.persons):
+        classes |= {"social"}
     return Word("verb", chinese, loader.verb_forms(row["en"]), classes, wishes=wishes)
+
+
+def _homographs(rows: Iterator[Row]) -> set[str]:
+    """Verbs such as 看 (read, watch), of which only the object tells the meaning."""
+    first_meaning: dict[str, str] = {}
+    verbs = [row for row in rows if row["object"] != "-"]
+    return {row["zh"] for row in verbs if first_meaning.setdefault(row["zh"], row["en"]) != row["en"]}
 
 
 def _adjective(row: Row, loader: _Loader) -> Word:

@@ -8,7 +8,9 @@ import re
 _CONSONANT_Y = re.compile(r"[^aeiou]y$")
 _SIBILANT = re.compile(r"(s|x|z|ch|sh)$")
 _ONE_SHORT_SYLLABLE = re.compile(r"^[^aeiou]*(?:qu)?[aeiou][^aeiouwxy]$")  # stop, plan, hug; not wait, play, fix
-_DOUBLING = frozenset({"admit", "begin", "forget", "prefer", "regret", "refer", "permit"})  # stress on the last syllable
+_DOUBLING = frozenset(
+    {"admit", "begin", "forget", "prefer", "regret", "refer", "permit"}
+)  # stress on the last syllable
 _O_TAKES_ES = frozenset({"go", "do", "tomato", "potato", "hero", "echo", "mosquito", "mango", "volcano"})
 _SILENT_H = re.compile(r"(hour|honest|honou?r|heir)")
 _VOWEL_LETTER_CONSONANT_SOUND = re.compile(r"(uni(?!n)|use|usu|uku|euro|one\b|once)")
@@ -20,8 +22,8 @@ def plural(noun: str) -> str:
 
 
 def third_person(verb: str) -> str:
-    """`wash` -> `washes`."""
-    return _add_s(verb)
+    """`wash` -> `washes`, `have` -> `has`."""
+    return {"have": "has", "be": "is"}.get(verb) or _add_s(verb)
 
 
 def past(verb: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Field:
 Template = tuple[str | Field, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slot:
     """What may fill one place of a rule."""
 
@@ -52,7 +53,7 @@ class Slot:
     unlike: str | None = None  # `unlike S`: another head than in slot S
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A pair of templates with the slots that they share."""
 
@@ -64,12 +65,12 @@ class Rule:
     weight: int
     pairs: tuple[tuple[str, str], ...]
 
-    @property
+    @cached_property
     def family(self) -> str:
         """Rules `question/ma` and `question/anota` say the same in English; they share their held-out combinations."""
         return self.name.partition("/")[0]
 
-    @property
+    @cached_property
     def passes_through(self) -> bool:
         """Whether the rule is its head and nothing else."""
         return self.zh == self.en == (Field(HEAD, "", None),)

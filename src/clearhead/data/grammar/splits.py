@@ -24,10 +24,10 @@ from clearhead.core.errors import DataError
 from clearhead.data.grammar.grammar import Example, Grammar
 
 Split = Literal["train", "valid", "test"]
-TEST_SHARE = 0.03
-VALID_SHARE = 0.02
+TEST_SHARE = 0.05
+VALID_SHARE = 0.03
 HELD_OUT: dict[str, Split] = {"love + now": "test"}  # 我现在爱你 is for the demo to compose
-_PATIENCE = 3_000  # fruitless attempts in a row after which the sentences of a split are called exhausted
+_ATTEMPTS = 40  # to find a new sentence of the split in one construction, before the round goes on without
 
 
 def embedded_pairs(split: Split, count: int, seed: int = 1) -> list[Example]:
@@ -48,17 +48,25 @@ def embedded_pairs(split: Split, count: int, seed: int = 1) -> list[Example]:
 
 
 def distinct(split: Split, rng: random.Random) -> Iterator[Example]:
-    """Different sentences of a split, until there seem to be no more."""
-    grammar, seen, fruitless = Grammar.load(), set[str](), 0
-    while fruitless < _PATIENCE:
-        example = grammar.sample(rng)
-        bare = example.zh.rstrip("。?!")
-        fruitless += 1
+    """Different sentences of a split, one of each construction in every round, until there seem to be no more."""
+    grammar, seen = Grammar.load(), set[str]()
+    found = -1
+    while len(seen) > found:
+        found = len(seen)
+        for construction in sorted(grammar.constructions, key=lambda _: rng.random()):
+            yield from _new(split, construction, rng, seen)
+    raise DataError("the grammar has no more sentences", where=split, found=len(seen), remedy="ask for fewer")
+
+
+def _new(split: Split, construction: str, rng: random.Random, seen: set[str]) -> Iterator[Example]:
+    """One unseen sentence of the construction, or none if many attempts find none."""
+    for _ in range(_ATTEMPTS):
+        example = Grammar.load().sample(rng, construction)
+        bare = example.zh.rstrip("。？！")
         if bare not in seen and split_of(example) == split:
             seen.add(bare)
-            fruitless = 0
             yield example
-    raise DataError("the grammar has no more sentences", where=split, found=len(seen), remedy="ask for fewer")
+            return
 
 
 def split_of(example: Example) -> Split | None:

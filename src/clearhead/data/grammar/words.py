@@ -6,6 +6,7 @@ that says whether English conjugates with it as with `I` (0), `they` (1) or `he`
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 
 from clearhead.core.errors import DataError
 from clearhead.data.grammar.morphology import possessive, third_person
@@ -24,22 +25,23 @@ AUXILIARIES: Mapping[str, tuple[str, str, str]] = {  # named by what `he` takes
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Wish:
     """A condition on the classes of a word: at least one of each set in `some`, and none of `none`."""
 
     some: tuple[frozenset[str], ...] = ()
     none: frozenset[str] = frozenset()
 
-    @classmethod
-    def read(cls, text: str) -> "Wish":
+    @staticmethod
+    @cache
+    def read(text: str) -> "Wish":
         """`portable food|drink -cooked|meal`: portable, and a food or a drink, but not cooked and no meal."""
         parts = text.split()
         some = [frozenset(part.split("|")) for part in parts if not part.startswith("-")]
         none = [name for part in parts if part.startswith("-") for name in part[1:].split("|")]
-        return cls(tuple(some), frozenset(none))
+        return Wish(tuple(some), frozenset(none))
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Every class that is mentioned, in alphabetical order."""
         return sorted(self.none.union(*self.some))
