@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from clearhead.bundle.weights import read_weights
-from clearhead.core.errors import CheckpointError, TrainingError, UsageError
+from clearhead.core.errors import CheckpointError, TokenizerError, TrainingError, UsageError
+from clearhead.data.buckets import Place
+from clearhead.data.sources import SOURCES
 from clearhead.train import run, trainer
-from clearhead.train.run import build_model
+from clearhead.train.prepare import prepare_stores, prepare_tokenizers
+from clearhead.train.run import batch_stream, build_model
 from clearhead.train.signals import StopRequest
 from clearhead.train.trainer import Trainer
 
@@ -206,3 +209,39 @@ def test_signals_are_left_alone_outside_the_main_thread():
     thread.start()
     thread.join()
     assert not failures
+
+
+def test_subword_dropout_draws_new_spellings_each_epoch_and_resumes_exactly(tiny, tmp_path, monkeypatch):
+    joint = "tokenizer={joint: {kind: byte_bpe, vocab_size: 300, prefix_space: true}}"
+    settings = (joint, "data.subword_dropout=0.5", "model.tie=all")
+    run(tiny(*settings), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7)
+        run(tiny(*settings), tmp_path / "parts")
+    run(tiny(*settings), tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    run(tiny(joint, "model.tie=all"), tmp_path / "plain")
+    assert record(tmp_path / "plain") != record(tmp_path / "whole")
+
+
+def test_subword_dropout_keeps_the_text(tiny, tmp_path):
+    recipe = tiny("tokenizer={joint: {kind: byte_bpe, vocab_size: 300}}", "data.subword_dropout=0.5", "model.tie=all")
+    pairs = list(SOURCES.build(recipe.data.train, tmp_path))
+    source, target = prepare_tokenizers(recipe.tokenizer, pairs, tmp_path)
+    stores = prepare_stores(pairs, source, target, recipe.data.filter, tmp_path / "store")
+    texts = sorted(each.source for each in pairs)
+    spellings = set()
+    stream = batch_stream(recipe, stores, (source, target), Place())
+    for _ in range(2):
+        seen = []
+        while len(seen) < len(texts):
+            batch, _ = next(stream)
+            seen += source.decode_batch([[int(id) for id in row] for row in batch.source])
+            spellings |= {tuple(row.tolist()) for row in batch.source}
+        assert sorted(seen) == texts
+    assert len(spellings) > len(texts)
+
+
+def test_subword_dropout_without_merges_is_refused(tiny, tmp_path):
+    with pytest.raises(TokenizerError, match="no plain BPE merges"):
+        run(tiny("data.subword_dropout=0.1"), tmp_path / "one")

@@ -16,9 +16,10 @@ def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
-@pytest.mark.parametrize("chunk", [1, 60, 1 << 20])
-def test_equals_torch_cross_entropy_with_gradients(smoothing, chunk, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", chunk)
+@pytest.mark.parametrize(("block", "strip"), [(1, 1), (100, 30), (200, 1 << 20), (1 << 20, 50)])
+def test_equals_torch_cross_entropy_with_gradients(smoothing, block, strip, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(module, "STRIP", strip)
     hidden, weight, labels = problem()
     loss, plain = linear_cross_entropy(hidden, weight, labels, smoothing)
     found = torch.autograd.grad(3.0 * loss, (hidden, weight))

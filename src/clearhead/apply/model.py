@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from clearhead.bundle import Bundle
+from clearhead.bundle import Bundle, damaged
 from clearhead.core.devices import pick_device
 from clearhead.core.errors import DataError, ModelError
 from clearhead.generate import Hypothesis, SearchConfig, search_all
@@ -14,7 +15,11 @@ from clearhead.generate import Hypothesis, SearchConfig, search_all
 
 def load(folder: str | Path, *, device: str = "cpu") -> "Model":
     """Open the bundle of a run or an export; a BundleError names what is missing or damaged."""
-    return Model(Bundle.load(Path(folder)), device=device)
+    bundle = Bundle.load(Path(folder))
+    try:
+        return Model(bundle, device=device)
+    except ValidationError as error:
+        raise damaged(error, Path(folder) / "generation_config.json") from None
 
 
 class Model:
@@ -32,7 +37,7 @@ class Model:
         self.search = SearchConfig.model_validate(bundle.search)
 
     def translate(self, texts: Sequence[str], search: SearchConfig | None = None) -> list[str]:
-        """The best translation of each text; a text without a token gives an empty one.
+        """The best translation of each text; a text of nothing but white space gives an empty one.
 
         Args:
             texts: one sentence each.
@@ -55,10 +60,11 @@ class Model:
             raise DataError("one string is not a list of texts", remedy="pass [text]")
         model, source, target = self.bundle.model, self.bundle.source, self.bundle.target
         if model.config.kind != "encoder-decoder":
-            raise ModelError(f"this model is {model.config.kind}: it does not translate")
+            remedy = "take a model that was trained to translate"
+            raise ModelError(f"this model is {model.config.kind}: it does not translate", remedy=remedy)
         ids = source.encode_batch(list(texts))
         self._check_lengths(ids)
-        spoken = [index for index, each in enumerate(ids) if each]
+        spoken = [index for index, each in enumerate(ids) if each and not texts[index].isspace()]
         end = source.need("eos")
         found = search_all(
             model,
@@ -83,11 +89,15 @@ class Model:
             source: (batch, source) int64, for an encoder-decoder.
 
         Returns:
-            (batch, length, vocab) float32.
+            (batch, length, vocab), unnormalised log-probabilities of the next token (encoder-only: of each token).
         """
         model = self.bundle.model
+        kind = model.config.kind
+        if (source is not None) != (kind == "encoder-decoder"):
+            remedy = "pass source=" if source is None else "leave source out"
+            raise ModelError(f"what this model reads does not fit: it is {kind}", remedy=remedy)
         tokens = tokens.to(self.device)
-        if model.config.kind == "encoder-only":
+        if kind == "encoder-only":
             return model.logits(model.encode(tokens).hidden)
         memory = None if source is None else model.encode(source.to(self.device))
         return model.logits(model.decode(tokens, memory))

@@ -1,12 +1,17 @@
 """A bundle is a folder: what is in it, how it is written, how it is read.
 
-config.json               sizes and parts of the model
+config.json               sizes and parts of the model, names of the tokenizer files, history
 model.safetensors         weights
 tokenizer.json            the tokenizer, or source_tokenizer.json and target_tokenizer.json
 generation_config.json    how to search
 README.md                 what the model is and how well it does
+
+A save writes all of them into the folder `.bundle` first and moves them to their places once they are complete. Reading
+looks there first: whatever moment a save is killed at, the folder holds the old model or the new one, never a mixture.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +20,15 @@ from pydantic import ValidationError
 
 from clearhead.bundle.card import model_card
 from clearhead.bundle.weights import load_weights, read_weights, save_weights, weights_of
-from clearhead.core.errors import BundleError
-from clearhead.core.files import make_folder, read_json, write_atomic, write_json
+from clearhead.core.errors import BundleError, ClearheadError, ConfigError
+from clearhead.core.files import folder_atomic, make_folder, read_json, storage, write_atomic, write_json
 from clearhead.model import ModelConfig, Transformer
 from clearhead.text import Tokenizer
 
 FORMAT = 1  # of config.json; a reader refuses a larger number
+SAVED = ".bundle"  # a complete save, some of whose files may be in their places already
+COPY = "copy the whole folder of the model again"
+JOINT, SEPARATE = ("tokenizer.json",), ("source_tokenizer.json", "target_tokenizer.json")
 
 
 @dataclass
@@ -34,58 +42,151 @@ class Bundle:
     history: dict[str, Any] = field(default_factory=dict)  # how it was trained, what it scores
 
     def save(self, folder: Path) -> None:
-        """Write the files one by one, each atomically; config.json comes last."""
+        """Write the model; an older one in the folder stays until this one is complete. Other files are left alone."""
         make_folder(folder)
+        _settle(folder)
+        with folder_atomic(folder / SAVED) as new:
+            self._write(new)
+        _settle(folder)
+
+    def _write(self, folder: Path) -> None:
         save_weights(folder / "model.safetensors", weights_of(self.model))
-        if self.source is self.target:
-            self.target.save(folder / "tokenizer.json")
-        else:
-            self.source.save(folder / "source_tokenizer.json")
-            self.target.save(folder / "target_tokenizer.json")
+        names = JOINT if self.source is self.target else SEPARATE
+        self.source.save(folder / names[0])
+        self.target.save(folder / names[-1])
         write_json(folder / "generation_config.json", self.search)
         write_atomic(folder / "README.md", model_card(self.model, self.history))
-        write_json(
-            folder / "config.json",
-            {
-                "model_type": "clearhead",
-                "format": FORMAT,
-                "model": self.model.config.model_dump(mode="json"),
-                "history": self.history,
-            },
-        )
+        about = {"model_type": "clearhead", "format": FORMAT, "tokenizers": names}
+        about |= {"model": self.model.config.model_dump(mode="json"), "history": self.history}
+        write_json(folder / "config.json", about)
 
     @classmethod
     def load(cls, folder: Path) -> "Bundle":
         """Read a folder; the model is in eval mode. A BundleError names what is missing or damaged."""
-        if not folder.is_dir():
-            raise BundleError("no such folder", where=folder, remedy="give the folder of a run or of a bundle")
-        if not (folder / "config.json").exists():
-            raise BundleError(
-                "no config.json in this folder",
-                where=folder,
-                remedy="a run becomes a bundle when its training ends; continue it with clearhead train --resume",
-            )
-        about = read_json(folder / "config.json", BundleError)
-        model = Transformer(_config(about, folder / "config.json"))
-        load_weights(model, read_weights(folder / "model.safetensors"), folder / "model.safetensors")
-        if (folder / "tokenizer.json").exists():
-            source = target = Tokenizer.load(folder / "tokenizer.json")
-        else:
-            source = Tokenizer.load(folder / "source_tokenizer.json")
-            target = Tokenizer.load(folder / "target_tokenizer.json")
-        search = read_json(folder / "generation_config.json", BundleError)
-        return cls(model.eval(), source, target, search, about.get("history", {}))
+        with _remedy():
+            return cls._read(folder)
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Bundle":
+        path = _present(folder, "config.json")
+        about = _about(path)
+        config = _config(about["model"], path)
+        model = Transformer(config)
+        weights = _present(folder, "model.safetensors")
+        load_weights(model, read_weights(weights), weights)
+        source, target = _tokenizers(folder, about, path)
+        _require_rows(source, config.source_vocab or config.target_vocab, "source", folder)
+        _require_rows(target, config.target_vocab or config.source_vocab, "target", folder)
+        settings = _present(folder, "generation_config.json")
+        search = read_json(settings, BundleError)
+        if not isinstance(search, dict):
+            raise BundleError("not the settings of a search", where=settings, expected="a JSON object")
+        return cls(model.eval(), source, target, search, about["history"])
 
 
-def _config(about: Any, where: Path) -> ModelConfig:
-    if not isinstance(about, dict) or about.get("model_type") != "clearhead":
-        found = about.get("model_type") if isinstance(about, dict) else type(about).__name__
-        raise BundleError("not a Clearhead model", where=where, found=repr(found), expected="model_type 'clearhead'")
-    if about.get("format", 0) > FORMAT:
-        raise BundleError("written by a newer Clearhead", where=where, remedy="update with pip install -U clearhead")
+def damaged(error: ValidationError, where: Path) -> BundleError:
+    """What a settings file of a bundle has wrong, in one line."""
+    problem = error.errors()[0]
+    key = ".".join(str(each) for each in problem["loc"])
+    place = f"{where}, {key}" if key else where
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):
+        return BundleError(cause.what, where=place, found=cause.found, expected=cause.expected, remedy=cause.remedy)
+    if problem["type"] == "extra_forbidden":
+        remedy = "delete the key if it was put in by hand, or update Clearhead"
+        return BundleError("unknown key", where=place, remedy=remedy)
+    return BundleError(problem["msg"][0].lower() + problem["msg"][1:], where=place, found=repr(problem["input"]))
+
+
+@contextlib.contextmanager
+def _remedy() -> Iterator[None]:
+    """What helps against any damage that has no remedy of its own."""
     try:
-        return ModelConfig.model_validate(about.get("model"))
+        yield
+    except ClearheadError as error:
+        raise BundleError(
+            error.what,
+            where=error.where,
+            found=error.found,
+            expected=error.expected,
+            remedy=error.remedy or COPY,
+        ) from error
+
+
+def _settle(folder: Path) -> None:
+    """Move a complete save to its place, config.json last; what a kill interrupts, the next save goes on with."""
+    saved = folder / SAVED
+    if not saved.is_dir():
+        return
+    with storage(folder):
+        if (saved / "config.json").exists():
+            keep = read_json(saved / "config.json", BundleError)["tokenizers"]
+            for name in {*JOINT, *SEPARATE} - set(keep):
+                (folder / name).unlink(missing_ok=True)
+        for each in sorted(saved.iterdir(), key=lambda each: each.name == "config.json"):
+            each.replace(folder / each.name)
+        saved.rmdir()
+
+
+def _present(folder: Path, name: str) -> Path:
+    """Where a file of the bundle is; a BundleError that says what to do if it is nowhere."""
+    for path in (folder / SAVED / name, folder / name):
+        if path.is_file():
+            return path
+    if not folder.is_dir():
+        what = "a file, not the folder of a model" if folder.exists() else "no such folder"
+        raise BundleError(what, where=folder, remedy="give the folder of a run or of a bundle")
+    if (folder / name).exists():
+        raise BundleError("not a file", where=folder / name)
+    if name != "config.json":
+        raise BundleError("no such file", where=folder / name)
+    if (folder / "recipe.yaml").exists():
+        remedy = "continue it with clearhead train --resume"
+        raise BundleError("this run has not come to its end: it holds no model yet", where=folder, remedy=remedy)
+    remedy = "give the folder of a run or of a bundle"
+    raise BundleError("no model in this folder: there is no config.json", where=folder, remedy=remedy)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    about = read_json(path, BundleError)
+    name = about.get("model_type") if isinstance(about, dict) else None
+    if not isinstance(about, dict) or name != "clearhead":
+        found = f"model_type {name!r}" if name else "no model_type"
+        raise BundleError(
+            "not a Clearhead model", where=path, found=found, remedy="give the folder of a Clearhead model"
+        )
+    kinds = {"format": int, "model": dict, "history": dict}
+    for key, kind in kinds.items():
+        if not isinstance(about.get(key), kind):
+            raise BundleError("damaged config", where=f"{path}, {key}", found=repr(about.get(key)))
+    if about["format"] > FORMAT:
+        raise BundleError("written by a newer Clearhead", where=path, remedy="update with pip install -U clearhead")
+    return about
+
+
+def _config(model: dict[str, Any], where: Path) -> ModelConfig:
+    try:
+        return ModelConfig.model_validate(model)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(each) for each in problem["loc"])
-        raise BundleError(f"damaged config: {problem['msg']}", where=f"{where}, {key}") from None
+        raise damaged(error, where) from None
+
+
+def _tokenizers(folder: Path, about: dict[str, Any], where: Path) -> tuple[Tokenizer, Tokenizer]:
+    names = about.get("tokenizers") or (JOINT if (folder / JOINT[0]).exists() else SEPARATE)
+    if tuple(names) not in (JOINT, SEPARATE):
+        expected = f"{list(JOINT)} or {list(SEPARATE)}"
+        raise BundleError("damaged config", where=f"{where}, tokenizers", found=names, expected=expected)
+    loaded = [Tokenizer.load(_present(folder, name)) for name in names]
+    return loaded[0], loaded[-1]
+
+
+def _require_rows(tokenizer: Tokenizer, rows: int, side: str, folder: Path) -> None:
+    """A tokenizer of another model would read beyond the embedding table."""
+    if tokenizer.vocab_size > rows:
+        raise BundleError(
+            f"the {side} tokenizer is not this model's",
+            where=folder,
+            found=f"{tokenizer.vocab_size:,} tokens",
+            expected=f"at most {rows:,}",
+            remedy="put back the tokenizer that was saved with the weights",
+        )

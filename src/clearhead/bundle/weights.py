@@ -33,7 +33,8 @@ def read_weights(path: Path, error: type[ClearheadError] = BundleError) -> dict[
     except FileNotFoundError:
         raise error("no such file", where=path) from None
     except (SafetensorError, OSError, ValueError) as problem:
-        raise error("not a safetensors file, or cut off", where=path, found=problem) from None
+        found = str(problem).removeprefix("Error while deserializing header: ")
+        raise error("not a safetensors file, or cut off", where=path, found=found) from None
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
@@ -42,8 +43,13 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -
     for kind, names in (("missing", own.keys() - tensors.keys()), ("unknown", tensors.keys() - own.keys())):
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            raise BundleError(f"{len(names)} {kind} tensors", where=where, found=shown)
+            problem = f"{len(names)} {kind} tensors" if len(names) > 1 else f"a tensor is {kind}"
+            remedy = "take config and weights from the same save"
+            raise BundleError(problem, where=where, found=shown, remedy=remedy)
     for name, tensor in own.items():
+        if tensor.is_floating_point() != tensors[name].is_floating_point():
+            what = f"tensor {name} has another number format"
+            raise BundleError(what, where=where, found=tensors[name].dtype, expected=tensor.dtype)
         if tensor.shape != tensors[name].shape:
             found, expected = tuple(tensors[name].shape), tuple(tensor.shape)
             raise BundleError(f"tensor {name} has another shape", where=where, found=found, expected=expected)

@@ -24,7 +24,7 @@ def list_(json: AsJson = False) -> None:
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(help="A name from clearhead data list.")],
+    name: Annotated[str, typer.Argument(help="A name from clearhead data list.", metavar="NAME")],
     out: Annotated[Path | None, typer.Option(help="Folder to write to; data/NAME if not given.")] = None,
     base_url: Annotated[str | None, typer.Option(help="A mirror: file names are looked up beneath it.")] = None,
 ) -> None:

@@ -2,12 +2,27 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clearhead.cli.options import AsJson, Beams, Device, LengthPenalty, ModelFolder, print_json, print_table
-from clearhead.core.errors import UsageError
+from clearhead.cli.lines import one_line, relocated, text_number
+from clearhead.cli.options import (
+    AsJson,
+    Beams,
+    Device,
+    LengthPenalty,
+    ModelFolder,
+    print_json,
+    print_table,
+    require_file,
+)
+from clearhead.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from clearhead.apply import Model
+    from clearhead.data.sources import Pair
+    from clearhead.generate import SearchConfig
 
 
 def command(
@@ -28,38 +43,68 @@ def command(
     """
     from clearhead.apply import load
     from clearhead.cli.searching import adjusted
-    from clearhead.cli.translate import one_line
     from clearhead.core.files import write_atomic
     from clearhead.train.scores import score_translations
     from clearhead.train.validation import Translations
 
-    pairs = list(_pairs(source, target, data))
+    pairs = _pairs(source, target, data)
+    _require_place(output)
     loaded = load(model, device=device)
     language = language or str(loaded.bundle.history.get("language", "en"))
     search = adjusted(loaded.search, beams=beams, length_penalty=length_penalty)
-    started = time.perf_counter()
-    outputs = loaded.translate([each.source for each in pairs], search)
-    seconds = time.perf_counter() - started
-    scores: dict[str, Any] = dict(score_translations(outputs, [each.target for each in pairs], language))
     held = Translations.read(pairs, loaded.bundle.source, loaded.bundle.target, language)
-    scores |= held.loss(loaded.bundle.model)
-    scores |= {"sentences": len(pairs), "sentences_per_second": len(pairs) / seconds, "beams": search.beams}
+    if not held.pairs:
+        raise DataError("no pair with a text on both sides", where=data or source, remedy="check the columns")
+    held.require_reach(loaded.bundle.model.longest_target)
+    started = time.perf_counter()
+    outputs = _translated(loaded, pairs, search)
+    seconds = time.perf_counter() - started
     if output is not None:
         write_atomic(output, "".join(one_line(each) + "\n" for each in outputs))
+    scores: dict[str, Any] = dict(score_translations(outputs, [each.target for each in pairs], language))
+    scores |= held.loss(loaded.bundle.model)
+    scores |= {"sentences": len(pairs), "sentences_per_second": len(pairs) / seconds, "beams": search.beams}
     print_table(scores)
     if json:
         print_json(scores)
 
 
-def _pairs(source: Path | None, target: Path | None, data: Path | None) -> Any:
-    from clearhead.data.sources import SOURCES, require_pairs
+def _translated(loaded: "Model", pairs: "list[Pair]", search: "SearchConfig") -> list[str]:
+    from clearhead.core.progress import track
 
+    with track("sentence", len(pairs)) as bar:
+        try:
+            found = loaded.n_best([each.source for each in pairs], search, progress=bar)
+        except DataError as error:
+            number = text_number(error)
+            raise error if number is None else relocated(error, pairs[number - 1].where) from None
+    return [each[0][0] for each in found]
+
+
+def _require_place(output: Path | None) -> None:
+    """Refuse a place that cannot be written before the work is done, not after."""
+    from clearhead.core.files import make_folder
+
+    if output is not None and output.is_dir():
+        raise UsageError("a folder, not a file", where=output, remedy="name a file in it")
+    if output is not None:
+        make_folder(output.parent)
+
+
+def _pairs(source: Path | None, target: Path | None, data: Path | None) -> "list[Pair]":
+    from clearhead.data.sources import SOURCES
+
+    for each in (source, target, data):
+        require_file(each)
     if data is not None and source is None and target is None:
         kind = "jsonl" if ".jsonl" in data.suffixes else "tsv"
-        pairs, name = SOURCES.get(kind)(Path(), file=str(data)), str(data)
+        pairs = list(SOURCES.get(kind)(Path(), file=str(data)))
     elif data is None and source is not None and target is not None:
-        pairs, name = SOURCES.get("parallel")(Path(), source=str(source), target=str(target)), str(source)
+        pairs = list(SOURCES.get("parallel")(Path(), source=str(source), target=str(target)))
     else:
-        raise UsageError("which pairs?", expected="--source FILE and --target FILE, or --data FILE")
-    require_pairs(pairs, name)
+        raise UsageError(
+            "which pairs are to be scored?", remedy="give either --source FILE and --target FILE, or --data FILE"
+        )
+    if not pairs:
+        raise DataError("no sentence pairs: the file is empty", where=data or source, remedy="check the path")
     return pairs

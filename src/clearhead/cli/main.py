@@ -1,13 +1,15 @@
 """Find the command, run it, and tell a failure in one line on standard error."""
 
+import io
 import os
 import sys
-import traceback
+from typing import Annotated
 
 import typer
 
+import clearhead
 from clearhead.cli import data, demo, env, evaluate, info, tokenizer, train, translate
-from clearhead.core.errors import ClearheadError
+from clearhead.cli.failures import failed, interruptible
 
 app = typer.Typer(
     name="clearhead",
@@ -23,32 +25,50 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"clearhead {clearhead.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _clearhead(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
     """The entry point of `clearhead` and `python -m clearhead`."""
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    sys.exit(run([each for each in arguments if each != "--debug"], debug=debug))
+    _open_what_is_closed()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as the text that is read, whatever the locale says
+    options, dashes, texts = _parted(sys.argv[1:])
+    debug = "--debug" in options
+    sys.exit(run([each for each in options if each != "--debug"] + dashes + texts, debug=debug))
+
+
+def _open_what_is_closed() -> None:
+    """A service may start us without standard streams; Python then has None in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
     try:
-        app(arguments, prog_name="clearhead")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(bool(end.code))
-    except ClearheadError as error:
-        return _failed(error, str(error), error.exit_code, debug=debug)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: say nothing more
-        return 1
-    except MemoryError as error:
-        return _failed(error, "out of memory; use a smaller train.batch_tokens or model", 1, debug=debug)
-    return 0
+        with interruptible():
+            status = app(arguments, prog_name="clearhead", standalone_mode=False)
+            sys.stdout.flush()
+    except BaseException as error:
+        return failed(error, debug=debug)
+    return status if isinstance(status, int) else 0
 
 
-def _failed(error: BaseException, message: str, status: int, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(type(error), error, error.__traceback__)
-    sys.stdout.flush()
-    print(f"clearhead: {message}", file=sys.stderr)
-    return status
+def _parted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """What comes before `--`, the `--`, and what comes after it, which is text whatever it looks like."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place : place + 1], arguments[place + 1 :]

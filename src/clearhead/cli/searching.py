@@ -1,8 +1,10 @@
 """Search settings of the command line on top of those of a bundle."""
 
+from typing import Any
+
 from pydantic import ValidationError
 
-from clearhead.core.errors import UsageError
+from clearhead.core.errors import ConfigError, UsageError
 from clearhead.generate import SearchConfig
 
 
@@ -10,10 +12,15 @@ def adjusted(
     search: SearchConfig, *, beams: int | None, n_best: int = 1, length_penalty: float | None = None
 ) -> SearchConfig:
     """The bundle's settings with what the user gave; enough beams for n_best if no number was given."""
-    given = {"beams": beams or max(search.beams, n_best), "n_best": n_best}
+    given: dict[str, Any] = {"beams": beams or max(search.beams, n_best), "n_best": n_best}
     if length_penalty is not None:
-        given["length_penalty"] = length_penalty  # type: ignore[assignment]
+        given["length_penalty"] = length_penalty
     try:
         return SearchConfig.model_validate(search.model_dump() | given)
     except ValidationError as error:
-        raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        problem = error.errors()[0]
+        cause = problem.get("ctx", {}).get("error")
+        where = f"--{str(problem['loc'][0]).replace('_', '-')}" if problem["loc"] else None
+        if isinstance(cause, ConfigError):
+            raise UsageError(cause.what, where=where, found=cause.found, remedy=cause.remedy) from None
+        raise UsageError(problem["msg"].lower(), where=where, found=problem["input"]) from None

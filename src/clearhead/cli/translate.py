@@ -1,12 +1,12 @@
 """clearhead translate: arguments, or lines of standard input, to standard output."""
 
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated
 
 import typer
 
+from clearhead.cli.lines import one_line, relocated, standard_input, text_number
 from clearhead.cli.options import Beams, Device, LengthPenalty, ModelFolder
 from clearhead.core.errors import DataError
 
@@ -15,7 +15,9 @@ CHUNK = 512  # lines that are translated together
 
 def command(
     model: ModelFolder,
-    texts: Annotated[list[str] | None, typer.Argument(help="Sentences; none = lines of standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Sentences; none = lines of standard input.", metavar="TEXT")
+    ] = None,
     beams: Beams = None,
     n_best: Annotated[int, typer.Option(min=1, help="Translations of each sentence, tab-separated, best first.")] = 1,
     length_penalty: LengthPenalty = None,
@@ -32,33 +34,15 @@ def command(
 
     loaded = load(model, device=device)
     search = adjusted(loaded.search, beams=beams, n_best=n_best, length_penalty=length_penalty)
-    lines, done = iter(texts) if texts else standard_input(), 0
-    while chunk := list(islice(lines, CHUNK)):
+    name, lines = ("sentence", iter(texts)) if texts else ("standard input, line", standard_input())
+    size = 1 if not texts and sys.stdin.isatty() else CHUNK  # a person waits for an answer to each line
+    done = 0
+    while chunk := list(islice(lines, size)):
         try:
-            for found in loaded.n_best(chunk, search):
-                print("\t".join(one_line(text) for text, _ in found), flush=True)
+            found = loaded.n_best(chunk, search)
         except DataError as error:
-            raise _renumbered(error, done) from None
+            number = text_number(error)
+            raise error if number is None else relocated(error, f"{name} {done + number}") from None
+        for each in found:
+            print("\t".join(one_line(text) for text, _ in each), flush=True)
         done += len(chunk)
-
-
-def standard_input() -> Iterator[str]:
-    """The lines of standard input; a DataError names a line that is not UTF-8."""
-    for number, raw in enumerate(sys.stdin.buffer, start=1):
-        try:
-            yield raw.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise DataError("not UTF-8 text", where=f"standard input, line {number}") from None
-
-
-def one_line(text: str) -> str:
-    """A translation must stay in its line and column."""
-    return " ".join(text.split())
-
-
-def _renumbered(error: DataError, done: int) -> DataError:
-    place = str(error.where or "").removeprefix("text ")
-    if not place.isdigit():
-        return error
-    where = f"line {done + int(place)}"
-    return DataError(error.what, where=where, found=error.found, expected=error.expected, remedy=error.remedy)

@@ -141,7 +141,7 @@ class _Chain:
 def _plain_bpe(tokenizer: Tokenizer) -> dict[str, Any]:
     model: dict[str, Any] = json.loads(tokenizer.to_json())["model"]
     unusual = ("byte_fallback", "ignore_merges", "continuing_subword_prefix", "fuse_unk")
-    if model["type"] != "BPE" or any(model.get(option) for option in unusual):
+    if model["type"] != "BPE" or not model["merges"] or any(model.get(option) for option in unusual):
         raise TokenizerError("no plain BPE merges to drop", found=model["type"], expected="a byte_bpe or bpe tokenizer")
     return model
 

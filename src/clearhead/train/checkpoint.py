@@ -4,7 +4,9 @@ checkpoints/update-00001500/model.safetensors  optimizer.safetensors  random.saf
 checkpoints/best.safetensors                    weights of the best validation
 """
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 
 from clearhead.bundle.weights import load_weights, read_weights, save_weights, weights_of
-from clearhead.core.errors import CheckpointError, StorageError
+from clearhead.core.errors import CheckpointError, ClearheadError, StorageError
 from clearhead.core.files import folder_atomic, make_folder, read_json, write_json
 from clearhead.core.seeds import restore_torch_states, torch_states
 
@@ -53,6 +55,7 @@ class Checkpoints:
         same checkpoints as one that was not.
         """
         make_folder(self.folder)
+        self._clear()
         self._check_space(model)
         with folder_atomic(self.folder / f"update-{state.update:08d}") as folder:
             save_weights(folder / "model.safetensors", weights_of(model))
@@ -62,18 +65,30 @@ class Checkpoints:
         *earlier, _ = self.all()
         in_turn = [each for each in earlier if _number(each) % self.every == 0]
         for each in set(earlier) - set(in_turn[max(0, len(in_turn) - self.keep + 1) :]):
-            shutil.rmtree(each)
+            leaving = each.with_name(f".{each.name}.0.tmp")  # half a checkpoint must not look like a whole one
+            each.replace(leaving)
+            shutil.rmtree(leaving)
+
+    def _clear(self) -> None:
+        """Remove what a kill has left; only one process at a time works in the folder of a run."""
+        for each in self.folder.glob(".*.tmp"):
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink(missing_ok=True)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-        """Load the newest checkpoint into model and optimiser; a fresh State if there is none."""
+        """Load the newest checkpoint into model and optimiser; a fresh State if there is none.
+
+        Raises:
+            CheckpointError: a file of it is missing or damaged.
+        """
+        self._clear()
         found = self.all()
         if not found:
             return State()
-        newest = found[-1]
-        load_weights(model, read_weights(newest / "model.safetensors", CheckpointError), newest)
-        _restore_optimizer(optimizer, read_weights(newest / "optimizer.safetensors", CheckpointError), newest)
-        restore_torch_states(read_weights(newest / "random.safetensors", CheckpointError))
-        return State(**read_json(newest / "state.json", CheckpointError))
+        with _remedy(found[-1]):
+            return _restored(found[-1], model, optimizer)
 
     def save_best(self, model: nn.Module) -> None:
         """Keep these weights as the best so far."""
@@ -92,7 +107,9 @@ class Checkpoints:
         found = self.all()
         total: dict[str, torch.Tensor] = {}
         for each in found:
-            for name, tensor in read_weights(each / "model.safetensors", CheckpointError).items():
+            with _remedy(each):
+                weights = read_weights(each / "model.safetensors", CheckpointError)
+            for name, tensor in weights.items():
                 total[name] = total[name] + tensor.double() if name in total else tensor.double()
         if found:
             mean = {name: (tensor / len(found)).float() for name, tensor in total.items()}
@@ -110,6 +127,33 @@ class Checkpoints:
                 expected=f"{needed / 1e6:.0f} MB",
                 remedy="free some space and continue with --resume",
             )
+
+
+@contextlib.contextmanager
+def _remedy(checkpoint: Path) -> Iterator[None]:
+    """What helps against any damage to a checkpoint."""
+    try:
+        yield
+    except ClearheadError as error:
+        raise CheckpointError(
+            error.what,
+            where=error.where,
+            found=error.found,
+            expected=error.expected,
+            remedy=f"delete the folder {checkpoint} and --resume: the run goes on from the checkpoint before it",
+        ) from error
+
+
+def _restored(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    path = checkpoint / "model.safetensors"
+    load_weights(model, read_weights(path, CheckpointError), path)
+    path = checkpoint / "optimizer.safetensors"
+    _restore_optimizer(optimizer, read_weights(path, CheckpointError), path)
+    try:
+        restore_torch_states(read_weights(checkpoint / "random.safetensors", CheckpointError))
+        return State(**read_json(checkpoint / "state.json", CheckpointError))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError("the state of the run does not fit", where=checkpoint, found=error) from error
 
 
 def _number(checkpoint: Path) -> int:

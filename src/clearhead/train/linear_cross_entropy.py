@@ -1,8 +1,9 @@
 """Cross-entropy of a linear output layer without its logits tensor.
 
 The layer before the loss has one row for each token and one column for each word: at 4,096 tokens and 32,000 words
-it holds 0.5 GB, several times over. Here rows go through in chunks; each chunk's gradient is computed at once while
-its logits are at hand, so memory does not grow with tokens x vocabulary.
+it holds 0.5 GB, several times over. Here rows go through in blocks, and each block's gradient is computed at once while
+its logits are at hand, so memory does not grow with tokens x vocabulary. Within a block the passes over
+single logits go through in strips small enough for the processor's cache.
 """
 
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 22  # logits held at a time
+BLOCK = 1 << 22  # logits of one matrix product
+STRIP = 1 << 19  # logits that are turned into probabilities together
 
 
 def linear_cross_entropy(
@@ -42,19 +44,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.empty_like(states) if grads else None
         weight_grad = torch.zeros_like(weight) if grads else None
         loss = plain = weight.new_zeros(())
-        step = max(1, CHUNK // len(weight))
-        for start in range(0, len(labels), step):
-            part = slice(start, start + step)
-            logits = (states[part] @ matrix.T).to(weight.dtype)  # (chunk, vocab)
-            right = logits.gather(1, labels[part, None])[:, 0]  # (chunk,)
-            mean = logits.mean(dim=1) if smoothing else torch.zeros_like(right)
-            share, total = _softmax(logits)
-            plain = plain + (total - right).sum()
-            loss = loss + (total - (1 - smoothing) * right - smoothing * mean).sum()
+        size = max(1, BLOCK // len(weight))
+        for start in range(0, len(labels), size):
+            block = slice(start, start + size)
+            logits = states[block] @ matrix.T  # (block, vocab)
+            nll, right = _to_slope(logits, labels[block], weight.dtype, smoothing)
+            plain = plain + nll.sum()
+            loss = loss + nll.sum()
+            if smoothing:  # -log p averaged over all words, in place of the share of the right one
+                mean = states[block].to(weight.dtype) @ matrix.to(weight.dtype).mean(dim=0)
+                loss = loss + smoothing * (right - mean).sum()
             if hidden_grad is not None and weight_grad is not None:
-                slope = _slope(share, labels[part], smoothing).to(dtype)
-                hidden_grad[part] = slope @ matrix
-                weight_grad += (slope.T @ states[part]).to(weight.dtype)
+                hidden_grad[block] = logits @ matrix
+                weight_grad += (logits.T @ states[block]).to(weight.dtype)
+        if smoothing and hidden_grad is not None and weight_grad is not None:
+            even = smoothing / len(weight)  # the part of the slope that is the same for every word
+            hidden_grad -= (even * matrix.to(weight.dtype).sum(dim=0)).to(dtype)
+            weight_grad -= even * states.to(weight.dtype).sum(dim=0)
         if grads:
             ctx.save_for_backward(hidden_grad, weight_grad)
             ctx.hidden_dtype = hidden.dtype
@@ -71,17 +77,20 @@ def _autocast(hidden: Tensor) -> bool:
     return torch.is_autocast_enabled(hidden.device.type)
 
 
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax in the memory of the logits, and their logsumexp (chunk,)."""
-    largest = logits.amax(dim=1, keepdim=True)
-    share = logits.sub_(largest).exp_()
-    mass = share.sum(dim=1, keepdim=True)
-    return share.div_(mass), (largest + mass.log())[:, 0]
+def _to_slope(logits: Tensor, labels: Tensor, dtype: torch.dtype, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Overwrite logits by softmax - (1 - e) one-hot; d loss / d logits is that minus e / V.
 
-
-def _slope(share: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """d loss / d logits = softmax - (1 - e) one-hot - e / V, in the memory of the softmax."""
-    if smoothing:
-        share -= smoothing / share.shape[1]
-    share[torch.arange(len(labels), device=labels.device), labels] -= 1 - smoothing
-    return share
+    Returns:
+        -log p of each label and the label's logit, both (block,) in `dtype`.
+    """
+    right = logits.gather(1, labels[:, None])[:, 0].to(dtype)  # (block,)
+    nll = torch.empty_like(right)
+    for strip in torch.arange(len(labels)).split(max(1, STRIP // logits.shape[1])):
+        part = slice(int(strip[0]), int(strip[-1]) + 1)
+        largest, place = logits[part].max(dim=1)  # (strip,)
+        share = logits[part].softmax(dim=1, dtype=dtype)  # (strip, vocab)
+        mass = share.gather(1, place[:, None])[:, 0]  # exp(0) / sum of exp(logit - largest)
+        nll[part] = largest.to(dtype) - mass.log() - right[part]
+        share[torch.arange(len(share), device=share.device), labels[part]] -= 1 - smoothing
+        logits[part] = share
+    return nll, right

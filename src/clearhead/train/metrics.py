@@ -1,5 +1,6 @@
 """The record of a run: metrics.jsonl for machines, TensorBoard for curves, one line for people."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from clearhead.core.errors import CheckpointError
-from clearhead.core.files import read_text, storage, write_atomic
+from clearhead.core.files import storage, write_atomic
 from clearhead.core.progress import say
 
 Metrics = Mapping[str, Any]
@@ -45,13 +46,17 @@ class Record:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    """The lines of a metrics.jsonl; one that was cut off by a kill or a full disk is left out."""
     lines = []
-    for text in read_text(path, CheckpointError).splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+    try:
+        texts = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise CheckpointError((error.strerror or str(error)).lower(), where=path) from None
+    for text in texts:
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if isinstance(line, dict) and isinstance(line.get("update"), int) and "kind" in line:
+                lines.append(line)
     return lines
 
 

@@ -1,10 +1,11 @@
 """From raw text to tokenizers and token stores, each stage left in the run folder for the next one and for resume."""
 
+import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from clearhead.core.errors import DataError
+from clearhead.core.errors import DataError, TokenizerError
 from clearhead.core.files import write_atomic
 from clearhead.core.progress import say, track
 from clearhead.core.registry import Choice
@@ -20,20 +21,28 @@ def prepare_tokenizers(config: TokenizerConfig, pairs: Iterable[Pair], folder: P
     """Train the tokenizers of a run, or load those that an earlier part of the run has trained."""
     source, target = config.sides
     if source is target:
-        both = _prepared(
-            source, (text for pair in pairs for text in (pair.source, pair.target)), folder / "tokenizer.json"
-        )
+        texts = (text for pair in pairs for text in (pair.source, pair.target))
+        both = _prepared("joint", source, texts, folder / "tokenizer.json")
         return both, both
     return (
-        _prepared(source, (each.source for each in pairs), folder / "source_tokenizer.json"),
-        _prepared(target, (each.target for each in pairs), folder / "target_tokenizer.json"),
+        _prepared("source", source, (each.source for each in pairs), folder / "source_tokenizer.json"),
+        _prepared("target", target, (each.target for each in pairs), folder / "target_tokenizer.json"),
     )
 
 
-def _prepared(choice: Choice, texts: Iterable[str], path: Path) -> Tokenizer:
+def _prepared(key: str, choice: Choice, texts: Iterable[str], path: Path) -> Tokenizer:
     if path.exists():
         return Tokenizer.load(path)
-    tokenizer = train_tokenizer(choice, texts)
+    try:
+        tokenizer = train_tokenizer(choice, texts)
+    except TokenizerError as error:
+        raise TokenizerError(
+            error.what,
+            where=error.where or f"tokenizer.{key}",
+            found=error.found,
+            expected=error.expected,
+            remedy=error.remedy,
+        ) from error
     tokenizer.save(path)
     return tokenizer
 
@@ -48,10 +57,25 @@ def prepare_stores(
     rows = (row for row in _encoded(pairs, source, target) if keep(*row))
     stores = write_stores(folder, 2, rows, max(source.vocab_size, target.vocab_size))
     say(f"training data: {keep.report()}")
-    write_atomic(folder / "filter.txt", keep.report() + "\n")
     if not len(stores[0]):
-        raise DataError("no training pair is left", where="data.train", found=keep.report())
+        shutil.rmtree(folder)
+        remedy = "check the columns of data.train and the bounds in data.filter"
+        raise DataError("no training pair is left", where="data.train", found=keep.report(), remedy=remedy)
+    write_atomic(folder / "filter.txt", keep.report() + "\n")
     return stores
+
+
+def require_reach(stores: list[Store], limit: int | None) -> None:
+    """Refuse training pairs that the model cannot read, before it meets one in the middle of the training."""
+    longest = max(int(each.lengths(0, len(each)).max()) for each in stores)
+    if limit is not None and longest >= limit:
+        raise DataError(
+            "a training pair is longer than the model can read",
+            where="data.train",
+            found=f"{longest:,} tokens",
+            expected=f"fewer than {limit:,}",
+            remedy=f"set data.filter.max_tokens to {limit - 1} in a new run, or model.length to {longest + 1} or more",
+        )
 
 
 def _encoded(pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:

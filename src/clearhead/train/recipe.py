@@ -26,6 +26,7 @@ class DataConfig(Section):
     test: choice_of(SOURCES) | None = None  # type: ignore[valid-type]  # scored once, at the end
     language: str = "en"  # code of the target language, for scores
     filter: FilterConfig = FilterConfig()
+    subword_dropout: float = Field(0.0, ge=0.0, lt=1.0)  # BPE-dropout: share of merges left out, anew in each epoch
 
 
 class TrainConfig(Section):

@@ -3,28 +3,31 @@
 recipe.yaml ─ tokenizers ─ token stores ─ Trainer.fit ─ best or averaged weights ─ bundle, scores, report
 """
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clearhead.bundle import Bundle
 from clearhead.core.devices import autocast, pick_device, pick_dtype, set_threads
-from clearhead.core.errors import CheckpointError, UsageError
-from clearhead.core.files import make_folder, read_text, write_atomic
+from clearhead.core.errors import ConfigError, DataError
 from clearhead.core.progress import clock, say
 from clearhead.core.recipe import write_recipe
 from clearhead.core.seeds import derive, seed_everything
 from clearhead.data.batches import TranslationBatch, translation_batch
 from clearhead.data.buckets import Buckets, Place
-from clearhead.data.sources import SOURCES
-from clearhead.data.store import Store
+from clearhead.data.sources import SOURCES, Pair
+from clearhead.data.store import Ids, Store
 from clearhead.generate import SearchConfig
 from clearhead.model import Transformer
-from clearhead.text import Tokenizer
+from clearhead.text import SubwordSampler, Tokenizer
 from clearhead.train.checkpoint import Checkpoints, State
+from clearhead.train.folder import open_folder
 from clearhead.train.metrics import Record
 from clearhead.train.objectives import OBJECTIVES
-from clearhead.train.prepare import prepare_stores, prepare_tokenizers
+from clearhead.train.prepare import prepare_stores, prepare_tokenizers, require_reach
 from clearhead.train.recipe import Recipe
 from clearhead.train.report import write_report
 from clearhead.train.trainer import Trainer
@@ -37,17 +40,28 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
     Returns:
         The bundle, or None if the run was asked to stop; `resume` continues it later.
     """
-    open_folder(recipe, out, resume=resume)
+    if recipe.model.kind != "encoder-decoder":
+        remedy = "set model.encoder_layers and model.decoder_layers to 1 or more"
+        raise ConfigError("translation needs an encoder-decoder", where="model", found=recipe.model.kind, remedy=remedy)
+    with open_folder(recipe, out, resume=resume):
+        return _run(recipe, out)
+
+
+def _run(recipe: Recipe, out: Path) -> Bundle | None:
     threads = set_threads(recipe.train.threads)
     device = pick_device(recipe.train.device)
     dtype = pick_dtype(recipe.train.precision, device)
     seed_everything(recipe.seed)
     folder = Path(recipe.data.folder)
+    held_out = {name: _held_out(recipe, name) for name in ("valid", "test") if getattr(recipe.data, name) is not None}
     pairs = SOURCES.build(recipe.data.train, folder)
     source, target = prepare_tokenizers(recipe.tokenizer, pairs, out)
     stores = prepare_stores(pairs, source, target, recipe.data.filter, out / "data")
-    valid = Translations.read(SOURCES.build(recipe.data.valid, folder), source, target, recipe.data.language)
+    valid, *others = (Translations.read(each, source, target, recipe.data.language) for each in held_out.values())
     model = build_model(recipe, source, target).to(device)
+    require_reach(stores, model.longest_target)
+    for each in (valid, *others):
+        each.require_reach(model.longest_target)
     parameters = sum(each.numel() for each in model.parameters())
     say(
         f"{model.config.kind}, {parameters:,} parameters, vocabulary {source.vocab_size:,} and "
@@ -68,7 +82,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
         recipe=recipe,
         model=model.train(),
         objective=OBJECTIVES.build(recipe.objective),
-        batches=lambda place: batch_stream(recipe, stores, target, place),
+        batches=lambda place: batch_stream(recipe, stores, (source, target), place),
         validate=validate,
         checkpoints=checkpoints,
         record=lambda update: Record(out, update),
@@ -81,22 +95,13 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
     return finish(recipe, out, model.eval(), valid, checkpoints, state, source, target)
 
 
-def open_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    """Start a run folder with its recipe, or check that it holds this very recipe."""
-    path, text = out / "recipe.yaml", write_recipe(recipe)
-    if path.exists() and not resume:
-        raise UsageError(
-            "this folder already holds a run", where=out, remedy="add --resume to continue it, or choose another --out"
-        )
-    if path.exists() and read_text(path, CheckpointError) != text:
-        raise CheckpointError(
-            "the recipe is not the one this run began with",
-            where=path,
-            remedy="resume with the same recipe and overrides, or start anew in another --out",
-        )
-    if not path.exists():
-        make_folder(out)
-        write_atomic(path, text)
+def _held_out(recipe: Recipe, name: str) -> list[Pair]:
+    """Read before anything is learned: a mistake in the test data must not show after hours of training."""
+    pairs = list(SOURCES.build(getattr(recipe.data, name), Path(recipe.data.folder)))
+    if not any(each.source.strip() and each.target.strip() for each in pairs):
+        remedy = "check the path and the columns"
+        raise DataError("no pair with a text on both sides", where=f"data.{name}", remedy=remedy)
+    return pairs
 
 
 def build_model(recipe: Recipe, source: Tokenizer, target: Tokenizer) -> Transformer:
@@ -110,14 +115,37 @@ def build_model(recipe: Recipe, source: Tokenizer, target: Tokenizer) -> Transfo
 
 
 def batch_stream(
-    recipe: Recipe, stores: list[Store], target: Tokenizer, place: Place
+    recipe: Recipe, stores: list[Store], tokenizers: Sequence[Tokenizer], place: Place
 ) -> Iterator[tuple[TranslationBatch, Place]]:
-    """Collated batches without end, from a place on."""
+    """Collated batches without end, from a place on; `tokenizers`: of the source and of the target."""
+    target = tokenizers[-1]
     ids = {"pad": target.need("pad"), "bos": target.need("bos"), "eos": target.need("eos")}
     order = Buckets(stores, budget=recipe.train.batch_tokens, seed=derive(recipe.seed, "data"))
+    spell = spelling(recipe, tokenizers)
     for rows, after in order.batches(place):
         sides = [[store[int(row)] for row in rows] for store in stores]
-        yield translation_batch(sides[0], sides[1], **ids), after
+        yield translation_batch(*spell(sides, after), **ids), after
+
+
+def spelling(recipe: Recipe, tokenizers: Sequence[Tokenizer]) -> Callable[[list[list[Ids]], Place], list[list[Ids]]]:
+    """How the ids of a batch are spelled: as they lie in the store, or anew with BPE-dropout.
+
+    The draws depend on seed and place alone, so a resumed run draws the same spellings.
+    """
+    dropout = recipe.data.subword_dropout
+    if not dropout:
+        return lambda sides, place: sides
+    samplers = [SubwordSampler(each, dropout=dropout) for each in tokenizers]
+
+    def anew(sides: list[list[Ids]], place: Place) -> list[list[Ids]]:
+        draw = random.Random(derive(recipe.seed, "subwords", place.epoch, place.batch))
+        texts = [each.decode_batch(side) for each, side in zip(tokenizers, sides, strict=True)]
+        return [
+            [np.asarray(sampler.sample(text, draw), dtype=np.int64) for text in side]
+            for sampler, side in zip(samplers, texts, strict=True)
+        ]
+
+    return anew
 
 
 def finish(
@@ -146,6 +174,7 @@ def finish(
     history: dict[str, Any] = {
         "name": out.name,
         "language": recipe.data.language,
+        "parameters": sum(each.numel() for each in model.parameters()),
         "updates": state.update,
         "training_seconds": round(state.seconds, 1),
     }

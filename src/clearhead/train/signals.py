@@ -1,6 +1,9 @@
 """Ctrl-C and SIGTERM ask a run to stop after the update it is in; a second Ctrl-C stops it at once."""
 
+import contextlib
+import os
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 
@@ -27,4 +30,12 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self.requested:
+            _notice(b"stopping after this update; Ctrl-C again stops at once\n")
         self.requested = True
+
+
+def _notice(message: bytes) -> None:
+    """Straight to standard error: a signal may come while Python itself is writing there."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.write(sys.stderr.fileno(), message)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from clearhead.core.batching import cut
+from clearhead.core.errors import DataError
 from clearhead.data.batches import translation_batch
 from clearhead.data.sources import Pair
 from clearhead.generate import SearchConfig, search_all
@@ -29,6 +30,21 @@ class Translations:
     def read(cls, pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer, language: str) -> "Translations":
         """Hold the pairs that have a text on both sides."""
         return cls([each for each in pairs if each.source.strip() and each.target.strip()], source, target, language)
+
+    def require_reach(self, limit: int | None) -> None:
+        """Refuse a pair that the model cannot read, with the place it comes from."""
+        if limit is None:
+            return
+        for pair in self.pairs:
+            longest = max(len(self.source.encode(pair.source)), len(self.target.encode(pair.target)))
+            if longest >= limit:
+                raise DataError(
+                    "this pair is longer than the model can read",
+                    where=pair.where,
+                    found=f"{longest:,} tokens",
+                    expected=f"fewer than {limit:,}",
+                    remedy="split the sentence or leave it out",
+                )
 
     def loss(self, model: Transformer, budget: int = 4_096) -> dict[str, float]:
         """Mean negative log-likelihood in nats per target token (end of sentence included), and its exponential."""

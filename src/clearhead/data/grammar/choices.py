@@ -1,5 +1,6 @@
 """Which words and rules may fill a slot: the conditions of the rules and of the words, resolved once and remembered."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from clearhead.data.grammar.lexicon import Lexicon
@@ -21,8 +22,9 @@ class Choices:
         self._bits: dict[tuple[str, Wish], int] = {}
         self._listed: dict[tuple[str, int], list[Word]] = {}
         self._allowing: dict[tuple[str, str, Word], int] = {}
+        self.places = self._places()
 
-    def fitting(self, category: str, wishes: Wishes) -> Sequence[Word] | Sequence[Rule]:
+    def fitting(self, category: str, wishes: Wishes) -> Sequence[Word | Rule]:
         """The words of a kind, or the rules of a phrase, whose heads can have all that is wished."""
         key = category, wishes
         if key not in self._fitting:
@@ -37,8 +39,21 @@ class Choices:
         """The words that themselves choose what they go with, and allow the word chosen before."""
         key = kind, feature, chosen
         if key not in self._allowing:
-            self._allowing[key] = _bits([word.wishes[feature].allows(chosen.classes) for word in self.lexicon.words[kind]])
+            wished = (word.wishes[feature] for word in self.lexicon.words[kind])
+            self._allowing[key] = _bits([wish.allows(chosen.classes) for wish in wished])
         return self._list(kind, self._allowing[key] & self._all(kind, wishes))
+
+    def _places(self) -> Counter[Word]:
+        """In how many places of the grammar each word can stand: slots of rules, and objects and subjects of words."""
+        phrases = (rule for rules in self.rules.phrases.values() for rule in rules)
+        slots = [slot for rule in (*self.rules.constructions, *phrases) for slot in rule.slots]
+        asked = Counter((slot.category, slot.wish) for slot in slots if slot.category in self.lexicon.words)
+        chosen = (word.wishes.get(name) for word in self.lexicon.entries() for name in ("object", "describes"))
+        asked.update(("noun", wish) for wish in chosen if wish is not None and wish.some)
+        places: Counter[Word] = Counter()
+        for (kind, wish), times in asked.items():
+            places.update(dict.fromkeys(self._list(kind, self._meeting(kind, wish)), times))
+        return places
 
     def _viable(self, rule: Rule, wishes: Wishes) -> bool:
         """Whether something fits each slot, as far as it does not depend on another one."""

@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -18,6 +19,7 @@ from clearhead.data.grammar.words import Phrase, Value, Word
 UNPUNCTUATED = 0.1  # the share of sentences without their final mark, in both languages
 PAIRED = ("object", "describes")  # relations whose two words make a combination
 _ATTEMPTS = 20  # to find a word unlike another
+_RESTARTS = 1_000  # of a sentence that ran into a dead end
 _ARTICLE = re.compile(r"\ba\(n\) (?=(\S+))")
 _SPACE_BEFORE_MARK = re.compile(r" +(?=[,.?!])")
 _NOTHING = Word("nothing", {"": ""}, {"": "", "him": ""}, frozenset())
@@ -48,7 +50,7 @@ class _Notes:
     words: list[Word] = field(default_factory=list)
 
 
-class _DeadEnd(Exception):
+class _DeadEndError(Exception):
     """No word fits here; the sentence is given up and another one tried."""
 
 
@@ -87,11 +89,10 @@ class Grammar:
         name = construction or self.construction(rng)
         if name not in self._by_name:
             raise DataError("no such construction", found=name, expected=", ".join(self._by_name))
-        while True:
-            try:
+        for _ in range(_RESTARTS):
+            with suppress(_DeadEndError):
                 return self._sentence(self._by_name[name], rng)
-            except _DeadEnd:
-                continue
+        raise DataError("a construction finds no words", where=name, remedy="widen the conditions of its slots")
 
     def _sentence(self, rule: Rule, rng: random.Random) -> Example:
         notes = _Notes()
@@ -122,21 +123,26 @@ class Grammar:
             wishes = (*wishes, values[name].head.wishes[feature])
         fitting = self._fitting_slot(slot, wishes, values)
         if not fitting:
-            raise _DeadEnd
+            raise _DeadEndError
         for _ in range(_ATTEMPTS):
             mark = len(notes.words), len(notes.combinations)
-            choice = _choose(fitting, rng)
+            choice = self._rarer(_choose(fitting, rng), _choose(fitting, rng))
             value = self._phrase(choice, wishes, rng, notes) if isinstance(choice, Rule) else choice
             if not _repeats(value.head, slot, values):
                 if choice is value:
                     notes.words.append(value.head)
                 return value
             del notes.words[mark[0] :], notes.combinations[mark[1] :]
-        raise _DeadEnd
+        raise _DeadEndError
 
-    def _fitting_slot(
-        self, slot: Slot, wishes: Wishes, values: Mapping[str, Value]
-    ) -> Sequence[Word] | Sequence[Rule]:
+    def _rarer(self, one: Word | Rule, other: Word | Rule) -> Word | Rule:
+        """The first choice, unless it is a word that can stand in twice as many places as the other."""
+        places = self._choices.places
+        if isinstance(one, Word) and isinstance(other, Word) and 2 * places[other] < places[one]:
+            return other
+        return one
+
+    def _fitting_slot(self, slot: Slot, wishes: Wishes, values: Mapping[str, Value]) -> Sequence[Word | Rule]:
         if slot.chooses is None:
             return self._choices.fitting(slot.category, wishes)
         feature, name = slot.chooses
@@ -170,7 +176,7 @@ def _choose(options: Sequence[Choice], rng: random.Random) -> Choice:
 
 
 def _repeats(head: Word, slot: Slot, values: Mapping[str, Value]) -> bool:
-    """Whether a sentence would say the same again: a word that must be unlike another, or `I see me`, `Tom sees Tom`."""
+    """Whether a sentence would say the same again: a word that must be unlike another, `I see me`, `Tom sees Tom`."""
     if slot.unlike is not None and head is values[slot.unlike].head:
         return True
     if head.kind not in ("pronoun", "name"):

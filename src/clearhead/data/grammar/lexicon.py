@@ -3,8 +3,8 @@
 The first line of a file names its columns; `zh`, `en` and `classes` are in every file. An empty cell means "by rule".
 Chinese separable verbs are written with a stroke where they separate (`洗/澡`). How the other columns are used:
 
-    noun       plural: irregular; `-` mass; `pl` only plural (`pl bowl`: a bowl of noodles); `/the piano` says how a bare
-               object is translated. measure: the Chinese measure word, `-` for what is not counted
+    noun       plural: irregular; `-` mass; `pl` only plural (`pl bowl`: a bowl of noodles); `/the piano` says how
+               a bare object is translated. measure: the Chinese measure word, `-` for what is not counted
     verb       subject, object: the classes that it takes (object `-`: none); at: kinds of places where it happens;
                with: its tools
     adjective  more: `er`, two irregular forms, or empty for `more ...`; describes: classes of nouns
@@ -21,11 +21,11 @@ import yaml
 
 from clearhead.core.errors import DataError
 from clearhead.data.grammar import morphology, numerals
-from clearhead.data.grammar.words import HE, THEY, I, Wish, Word, closure
+from clearhead.data.grammar.words import LIKE_HE, LIKE_I, LIKE_THEY, Wish, Word, closure
 
 Row = Mapping[str, str]
 Forms = dict[str, str]
-_AGREEMENT = {"I": I, "they": THEY, "he": HE}
+_AGREEMENT = {"I": LIKE_I, "they": LIKE_THEY, "he": LIKE_HE}
 _PRONOUN = {"male": ("他", "he"), "female": ("她", "she")}
 
 
@@ -145,7 +145,7 @@ def _noun(row: Row, loader: _Loader) -> Word:
     _add_pronoun(chinese, english, classes)
     if "person" in classes:
         loader.persons.append(classes)
-    return Word("noun", chinese, english, classes, THEY if shape == "pl" else HE)
+    return Word("noun", chinese, english, classes, LIKE_THEY if shape == "pl" else LIKE_HE)
 
 
 def _noun_forms(row: Row, vessel: str) -> tuple[Forms, str]:
@@ -172,8 +172,9 @@ def _verb(row: Row, loader: _Loader) -> Word:
     head, _, tail = row["zh"].partition("/")
     whole = head + tail
     first = head[0] if not tail else head
-    chinese = {"": whole, "了": f"{head}了{tail}", "过": f"{head}过{tail}", "完": f"{head}完{tail}",
-               "head": head, "tail": tail, "A不A": f"{first}不{whole}", "long": whole + head if tail else whole}  # fmt: skip
+    chinese = {"": whole, "head": head, "tail": tail, "A不A": f"{first}不{whole}"}
+    chinese |= {aspect: f"{head}{aspect}{tail}" for aspect in "了过完"}
+    chinese["long"] = whole + head if tail else whole  # 游泳游 before how long or how well
     kind = "intransitive" if row["object"] == "-" else "transitive"
     features = ("subject", "object", "at", "with")
     wishes = {name: loader.wish("" if row[name] == "-" else row[name]) for name in features}
@@ -266,7 +267,7 @@ def _number(number: int, classes: frozenset[str]) -> Word:
     """A number as a word."""
     chinese = {"": numerals.chinese(number), "count": numerals.counting(number)}
     english = {"": numerals.english(number), "th": numerals.ordinal(number)}
-    return Word("number", chinese, english, classes, THEY)
+    return Word("number", chinese, english, classes, LIKE_THEY)
 
 
 READERS: Mapping[str, Callable[[Row, _Loader], Word]] = {

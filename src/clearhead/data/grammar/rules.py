@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from clearhead.core.errors import DataError
-from clearhead.data.grammar.words import AUXILIARIES, HE, THEY, Value, Wish
+from clearhead.data.grammar.words import AUXILIARIES, LIKE_HE, LIKE_THEY, Value, Wish
 
 _FIELD = re.compile(r"\{(\w+)(?::([^\s{}]+))?(?: (\w+))?\}")
-_NUMBERS = {"singular": HE, "plural": THEY, None: None}
+_NUMBERS = {"singular": LIKE_HE, "plural": LIKE_THEY, None: None}
 _KEYS = {"name", "zh", "en", "number", "weight", "pairs"}  # the others are slots
 HEAD = "N"  # the slot that gives a phrase its head
 
@@ -28,11 +28,13 @@ class Field:
     subject: str | None
 
     def chinese(self, values: Mapping[str, Value]) -> str:
+        """What stands here in Chinese, once the slots are filled."""
         return values[self.slot].chinese(self.form)
 
     def english(self, values: Mapping[str, Value]) -> str:
+        """What stands here in English; a verb that agrees with `I` or `they` keeps its plain form."""
         value = values[self.slot]
-        if self.subject is not None and values[self.subject].agreement != HE:
+        if self.subject is not None and values[self.subject].agreement != LIKE_HE:
             return value.english("")
         return value.english(self.form)
 
@@ -132,7 +134,8 @@ def _rule(body: dict[str, Any], where: str) -> Rule:
         slots=slots,
         agreement=_number(body.get("number"), where),
         weight=int(body.get("weight", 1)),
-        pairs=tuple(_pair(text, where) for text in str(body.get("pairs", "")).split()) + _predicate(slots),
+        pairs=tuple(_pair(text, where) for text in str(body.get("pairs", "")).split())
+        + (_predicate(slots) if "name" in body else ()),
     )
     _check_names(rule, where)
     return rule
@@ -145,8 +148,13 @@ def _number(text: str | None, where: str) -> int | None:
 
 
 def _predicate(slots: tuple[Slot, ...]) -> tuple[tuple[str, str], ...]:
-    """A construction combines with its first verb or adjective, without being told."""
-    return tuple((slot.name, "") for slot in slots if slot.category in ("verb", "adjective") and not slot.optional)[:1]
+    """A construction combines with its first verb or adjective untold, unless it names the few that it takes."""
+    free = (slot for slot in slots if slot.category in ("verb", "adjective") and not _names_words(slot.wish))
+    return tuple((slot.name, "") for slot in free if not slot.optional)[:1]
+
+
+def _names_words(wish: Wish) -> bool:
+    return any(not any(name.isascii() for name in names) for names in wish.some)
 
 
 def _pair(text: str, where: str) -> tuple[str, str]:

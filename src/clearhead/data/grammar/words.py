@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from clearhead.core.errors import DataError
 from clearhead.data.grammar.morphology import possessive, third_person
 
-I, THEY, HE = 0, 1, 2  # agreements
+LIKE_I, LIKE_THEY, LIKE_HE = 0, 1, 2  # agreements
 
 AUXILIARIES: Mapping[str, tuple[str, str, str]] = {  # named by what `he` takes
     "is": ("am", "are", "is"),
@@ -59,17 +59,20 @@ class Word:
     zh: Mapping[str, str]
     en: Mapping[str, str]
     classes: frozenset[str]
-    agreement: int = HE
+    agreement: int = LIKE_HE
     wishes: Mapping[str, Wish] = field(default_factory=dict)  # what this word asks of others, by feature
 
     @property
     def head(self) -> "Word":
+        """Itself; a phrase answers with its head."""
         return self
 
     def chinese(self, form: str) -> str:
+        """The Chinese text in a form."""
         return _form(self, self.zh, form)
 
     def english(self, form: str) -> str:
+        """The English text in a form, or the auxiliary of that name in agreement with this word."""
         return _agreeing(form, self.agreement) or _form(self, self.en, form)
 
 
@@ -83,9 +86,11 @@ class Phrase:
     agreement: int
 
     def chinese(self, form: str) -> str:
+        """The Chinese text, or a form of the head."""
         return self.zh if not form else self.head.chinese(form)
 
     def english(self, form: str) -> str:
+        """The English text in a case, or an auxiliary in agreement, or a form of the head."""
         if form in ("", "him"):
             return self.en
         if form == "his":
@@ -99,7 +104,7 @@ Value = Word | Phrase
 def _agreeing(form: str, agreement: int) -> str:
     """An auxiliary, or any verb written `+live`, in the present; nothing for other forms."""
     if form.startswith("+"):
-        return third_person(form[1:]) if agreement == HE else form[1:]
+        return third_person(form[1:]) if agreement == LIKE_HE else form[1:]
     return AUXILIARIES[form][agreement] if form in AUXILIARIES else ""
 
 
