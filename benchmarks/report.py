@@ -18,8 +18,8 @@ def machine() -> dict[str, Any]:
     name = platform.processor() or platform.machine()
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
-        names = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
-        name = names[0] if names else name
+        lines = (line.partition(":") for line in cpu.read_text(encoding="utf-8").splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
     return {
         "processor": name,
         "cores": os.cpu_count(),

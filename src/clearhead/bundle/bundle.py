@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from clearhead.bundle.card import model_card
 from clearhead.bundle.weights import load_weights, read_weights, save_weights, weights_of
-from clearhead.core.errors import BundleError, ClearheadError, ConfigError
+from clearhead.core.errors import BundleError, ClearheadError, ConfigError, StorageError
 from clearhead.core.files import folder_atomic, make_folder, read_json, storage, write_atomic, write_json
 from clearhead.model import ModelConfig, Transformer
 from clearhead.text import Tokenizer
@@ -45,8 +45,11 @@ class Bundle:
         """Write the model; an older one in the folder stays until this one is complete. Other files are left alone."""
         make_folder(folder)
         _settle(folder)
-        with folder_atomic(folder / SAVED) as new:
-            self._write(new)
+        try:
+            with folder_atomic(folder / SAVED) as new:
+                self._write(new)
+        except StorageError as error:  # tells the name of a temporary folder
+            raise StorageError(error.what, where=folder, remedy="make room, or choose another folder") from error
         _settle(folder)
 
     def _write(self, folder: Path) -> None:

@@ -57,11 +57,15 @@ class Checkpoints:
         make_folder(self.folder)
         self._clear()
         self._check_space(model)
-        with folder_atomic(self.folder / f"update-{state.update:08d}") as folder:
-            save_weights(folder / "model.safetensors", weights_of(model))
-            save_weights(folder / "optimizer.safetensors", _optimizer_tensors(optimizer))
-            save_weights(folder / "random.safetensors", torch_states())
-            write_json(folder / "state.json", asdict(state))
+        path = self.folder / f"update-{state.update:08d}"
+        try:
+            with folder_atomic(path) as folder:
+                save_weights(folder / "model.safetensors", weights_of(model))
+                save_weights(folder / "optimizer.safetensors", _optimizer_tensors(optimizer))
+                save_weights(folder / "random.safetensors", torch_states())
+                write_json(folder / "state.json", asdict(state))
+        except StorageError as error:  # tells the name of a temporary folder
+            raise StorageError(error.what, where=path, remedy="make room and continue with --resume") from error
         *earlier, _ = self.all()
         in_turn = [each for each in earlier if _number(each) % self.every == 0]
         for each in set(earlier) - set(in_turn[max(0, len(in_turn) - self.keep + 1) :]):
