@@ -16,9 +16,9 @@ def say(message: str) -> None:
 
 
 class Bar(Protocol):
-    """What `track` yields: call it with the work done so far and a short note."""
+    """What `track` yields: call it with the work done so far, a short note, and the total where it has changed."""
 
-    def __call__(self, done: int, note: str = "") -> None: ...
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None: ...
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def track(label: str, total: int | None, *, start: int = 0, every: float = 20.0)
         clocks = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
         with Progress(*columns, *clocks, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(label, total=total, completed=start, note="")
-            yield lambda done, note="": progress.update(task, completed=done, note=note)
+            yield lambda done, note="", total=total: progress.update(task, completed=done, note=note, total=total)
     else:
         yield _Lines(label, total, start, every)
 
@@ -43,7 +43,8 @@ class _Lines:
         self.label, self.total, self.first, self.every = label, total, first, every
         self.start = self.last = time.monotonic()
 
-    def __call__(self, done: int, note: str = "") -> None:
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+        self.total = total or self.total
         now = time.monotonic()
         if now - self.last < self.every:
             return

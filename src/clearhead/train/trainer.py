@@ -69,7 +69,7 @@ class Trainer:
                 state.seconds += time.perf_counter() - started
                 self._fit_into_budget(state)
                 self._milestones(state, record, stop)
-                bar(state.update, self._note(state))
+                bar(state.update, self._note(state), state.updates)
         record.close()
         return state
 
