@@ -54,7 +54,7 @@ def _open_what_is_closed() -> None:
     """A service may start us without standard streams; Python then has None in their place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:

@@ -85,8 +85,9 @@ def _to_slope(logits: Tensor, labels: Tensor, dtype: torch.dtype, smoothing: flo
     """
     right = logits.gather(1, labels[:, None])[:, 0].to(dtype)  # (block,)
     nll = torch.empty_like(right)
-    for strip in torch.arange(len(labels)).split(max(1, STRIP // logits.shape[1])):
-        part = slice(int(strip[0]), int(strip[-1]) + 1)
+    size = max(1, STRIP // logits.shape[1])
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
         largest, place = logits[part].max(dim=1)  # (strip,)
         share = logits[part].softmax(dim=1, dtype=dtype)  # (strip, vocab)
         mass = share.gather(1, place[:, None])[:, 0]  # exp(0) / sum of exp(logit - largest)

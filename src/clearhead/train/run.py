@@ -124,7 +124,8 @@ def batch_stream(
     spell = spelling(recipe, tokenizers)
     for rows, after in order.batches(place):
         sides = [[store[int(row)] for row in rows] for store in stores]
-        yield translation_batch(*spell(sides, after), **ids), after
+        source, labels = spell(sides, after)
+        yield translation_batch(source, labels, **ids), after
 
 
 def spelling(recipe: Recipe, tokenizers: Sequence[Tokenizer]) -> Callable[[list[list[Ids]], Place], list[list[Ids]]]:
@@ -139,7 +140,9 @@ def spelling(recipe: Recipe, tokenizers: Sequence[Tokenizer]) -> Callable[[list[
 
     def anew(sides: list[list[Ids]], place: Place) -> list[list[Ids]]:
         draw = random.Random(derive(recipe.seed, "subwords", place.epoch, place.batch))
-        texts = [each.decode_batch(side) for each, side in zip(tokenizers, sides, strict=True)]
+        texts = [
+            each.decode_batch([ids.tolist() for ids in side]) for each, side in zip(tokenizers, sides, strict=True)
+        ]
         return [
             [np.asarray(sampler.sample(text, draw), dtype=np.int64) for text in side]
             for sampler, side in zip(samplers, texts, strict=True)

@@ -40,7 +40,7 @@ class Paper:
         self.factor, self.warmup = peak / math.sqrt(d_model), warmup
 
     def __call__(self, update: int) -> float:
-        return self.factor * min(1 / math.sqrt(update), update / self.warmup**1.5)
+        return self.factor * min(1 / math.sqrt(update), update / math.pow(self.warmup, 1.5))
 
 
 @SCHEDULES.register("inverse_sqrt")
