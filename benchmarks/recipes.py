@@ -41,7 +41,7 @@ def main() -> None:
 
 def _into_readme(histories: dict[Path, Any], command: str) -> None:
     table = [
-        "| recipe | held-out sentences | sacreBLEU | lower-cased BLEU | chrF | parameters | training |",
+        "| run | held-out sentences | sacreBLEU | lower-cased BLEU | chrF | parameters | training |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(_line(run, about) for run, about in histories.items()),
         "",
@@ -57,7 +57,7 @@ def _into_readme(histories: dict[Path, Any], command: str) -> None:
 def _line(run: Path, about: Any) -> str:
     facts = about["history"]
     cells = [
-        f"[{run.name}](recipes/{facts.get('recipe', run.name)}.yaml)",
+        run.name,
         f"{facts['test_sentences']:,}",
         f"{facts['test_bleu']:.2f}",
         f"{facts['test_bleu_tokenized_lowercased']:.2f}",

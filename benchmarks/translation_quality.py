@@ -21,8 +21,8 @@ from clearhead.data.sources import SOURCES
 from clearhead.data.store import open_stores
 from clearhead.generate import SearchConfig
 from clearhead.train import Recipe
-from clearhead.train.run import batch_stream
 from clearhead.train.scores import score_translations
+from clearhead.train.stream import batch_stream
 from clearhead.train.validation import Translations
 
 

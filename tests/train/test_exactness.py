@@ -14,9 +14,10 @@ from clearhead.core.errors import CheckpointError, TokenizerError, TrainingError
 from clearhead.data.buckets import Place
 from clearhead.data.sources import SOURCES
 from clearhead.train import run, trainer
+from clearhead.train.materials import build_model
 from clearhead.train.prepare import prepare_stores, prepare_tokenizers
-from clearhead.train.run import batch_stream, build_model
 from clearhead.train.signals import StopRequest
+from clearhead.train.stream import batch_stream
 from clearhead.train.trainer import Trainer
 
 CLOCKS = ("seconds", "tokens_per_second")

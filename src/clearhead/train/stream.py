@@ -1,0 +1,50 @@
+"""Collated batches without end, from any place of a run on."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from clearhead.core.seeds import derive
+from clearhead.data.batches import TranslationBatch, translation_batch
+from clearhead.data.buckets import Buckets, Place
+from clearhead.data.store import Ids, Store
+from clearhead.text import SubwordSampler, Tokenizer
+from clearhead.train.recipe import Recipe
+
+
+def batch_stream(
+    recipe: Recipe, stores: list[Store], tokenizers: Sequence[Tokenizer], place: Place
+) -> Iterator[tuple[TranslationBatch, Place]]:
+    """Collated batches without end, from a place on; `tokenizers`: of the source and of the target."""
+    target = tokenizers[-1]
+    ids = {"pad": target.need("pad"), "bos": target.need("bos"), "eos": target.need("eos")}
+    order = Buckets(stores, budget=recipe.train.batch_tokens, seed=derive(recipe.seed, "data"))
+    spell = spelling(recipe, tokenizers)
+    for rows, after in order.batches(place):
+        sides = [[store[int(row)] for row in rows] for store in stores]
+        source, labels = spell(sides, after)
+        yield translation_batch(source, labels, **ids), after
+
+
+def spelling(recipe: Recipe, tokenizers: Sequence[Tokenizer]) -> Callable[[list[list[Ids]], Place], list[list[Ids]]]:
+    """How the ids of a batch are spelled: as they lie in the store, or anew with BPE-dropout.
+
+    The draws depend on seed and place alone, so a resumed run draws the same spellings.
+    """
+    dropout = recipe.data.subword_dropout
+    if not dropout:
+        return lambda sides, place: sides
+    samplers = [SubwordSampler(each, dropout=dropout) for each in tokenizers]
+
+    def anew(sides: list[list[Ids]], place: Place) -> list[list[Ids]]:
+        draw = random.Random(derive(recipe.seed, "subwords", place.epoch, place.batch))
+        texts = [
+            each.decode_batch([ids.tolist() for ids in side]) for each, side in zip(tokenizers, sides, strict=True)
+        ]
+        return [
+            [np.asarray(sampler.sample(text, draw), dtype=np.int64) for text in side]
+            for sampler, side in zip(samplers, texts, strict=True)
+        ]
+
+    return anew
