@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -247,3 +248,14 @@ def test_subword_dropout_keeps_the_text(tiny, tmp_path):
 def test_subword_dropout_without_merges_is_refused(tiny, tmp_path):
     with pytest.raises(TokenizerError, match="no plain BPE merges"):
         run(tiny("data.subword_dropout=0.1"), tmp_path / "one")
+
+
+def test_a_resumed_run_keeps_the_number_format_it_began_with(tiny, tmp_path, monkeypatch):
+    chosen = iter([torch.bfloat16, torch.float32])
+    monkeypatch.setattr(import_module("clearhead.train.run"), "pick_dtype", lambda precision, device: next(chosen))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        run(tiny("train.precision=auto"), tmp_path / "one")
+    run(tiny("train.precision=auto"), tmp_path / "one", resume=True)
+    assert json.loads((tmp_path / "one/machine.json").read_text())["precision"] == "bfloat16"
+    assert next(chosen) == torch.float32  # never asked again

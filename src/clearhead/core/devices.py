@@ -34,14 +34,23 @@ def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
         return torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    faster = matmul_seconds(torch.bfloat16) < 0.7 * matmul_seconds(torch.float32)
-    return torch.bfloat16 if faster else torch.float32
+    return torch.bfloat16 if _bfloat16_is_faster() else torch.float32
+
+
+def _bfloat16_is_faster() -> bool:
+    """By a wide margin, on one thread: with several, a busy neighbour on one core would decide."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return matmul_seconds(torch.bfloat16) < 0.7 * matmul_seconds(torch.float32)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def matmul_seconds(dtype: torch.dtype, rows: int = 2048, inner: int = 256, columns: int = 1024) -> float:
-    """Seconds of the fastest of five matrix products (rows, inner) x (inner, columns) on the CPU."""
+    """Seconds of the fastest of ten matrix products (rows, inner) x (inner, columns) on the CPU."""
     left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
-    return min(_timed(left, right) for _ in range(6))
+    return min(_timed(left, right) for _ in range(10))
 
 
 def _timed(left: torch.Tensor, right: torch.Tensor) -> float:

@@ -11,7 +11,8 @@ import torch
 
 from clearhead.bundle import Bundle
 from clearhead.core.devices import autocast, pick_device, pick_dtype, set_threads
-from clearhead.core.errors import ConfigError
+from clearhead.core.errors import CheckpointError, ConfigError
+from clearhead.core.files import read_json, write_json
 from clearhead.core.progress import say
 from clearhead.core.seeds import seed_everything
 from clearhead.generate import SearchConfig
@@ -44,7 +45,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
 def _run(recipe: Recipe, out: Path) -> Bundle | None:
     threads = set_threads(recipe.train.threads)
     device = pick_device(recipe.train.device)
-    dtype = pick_dtype(recipe.train.precision, device)
+    dtype = run_dtype(recipe, out, device)
     seed_everything(recipe.seed)
     materials = gather(recipe, out)
     tokenizers = materials.source, materials.target
@@ -67,6 +68,15 @@ def _run(recipe: Recipe, out: Path) -> Bundle | None:
         say(f"stopped after update {state.update}; continue with --resume")
         return None
     return finish(recipe, out, model.eval(), materials, checkpoints, state)
+
+
+def run_dtype(recipe: Recipe, out: Path, device: torch.device) -> torch.dtype:
+    """The number format of the run: measured once and kept, so that a resumed run computes with the same one."""
+    path = out / "machine.json"
+    if not path.exists():
+        name = str(pick_dtype(recipe.train.precision, device)).removeprefix("torch.")
+        write_json(path, {"precision": name, "device": str(device), "threads": torch.get_num_threads()})
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[read_json(path, CheckpointError)["precision"]]
 
 
 def describe(model: Transformer) -> str:
