@@ -45,12 +45,12 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
 def _run(recipe: Recipe, out: Path) -> Bundle | None:
     threads = set_threads(recipe.train.threads)
     device = pick_device(recipe.train.device)
-    dtype = run_dtype(recipe, out, device)
     seed_everything(recipe.seed)
     materials = gather(recipe, out)
     tokenizers = materials.source, materials.target
     model = build_model(recipe, *tokenizers).to(device)
     materials.require_reach(model)
+    dtype = run_dtype(recipe, out, device)
     say(f"{describe(model)}; {device}, {str(dtype).removeprefix('torch.')}, {threads} threads")
     checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep, recipe.train.checkpoint_every)
     state = Trainer(
