@@ -41,8 +41,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, updates: int) -> None:
     """Make the run behave as if a signal came during that update."""
     plain = Trainer._update
 
-    def update(self, batches, state):
-        plain(self, batches, state)
+    def update(self, batches, after, state):
+        plain(self, batches, after, state)
         if state.update == updates:
             signal.raise_signal(signal.SIGTERM)
 
@@ -71,10 +71,10 @@ def test_a_killed_run_continues_from_its_last_checkpoint_and_ends_the_same(tiny,
     run(tiny(), tmp_path / "whole")
     plain = Trainer._update
 
-    def dies(self, batches, state):
+    def dies(self, batches, after, state):
         if state.update == 8:
             raise RuntimeError("killed")
-        plain(self, batches, state)
+        plain(self, batches, after, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_update", dies)
@@ -158,11 +158,11 @@ def test_resuming_a_finished_run_changes_nothing(tiny, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch):
     plain = Trainer._update
 
-    def poisoned(self, batches, state):
+    def poisoned(self, batches, after, state):
         if state.update == 6:
             with torch.no_grad():
                 self.model.output.fill_(float("nan"))
-        plain(self, batches, state)
+        plain(self, batches, after, state)
 
     monkeypatch.setattr(Trainer, "_update", poisoned)
     with pytest.raises(TrainingError, match="not finite at update 7"):
@@ -238,7 +238,7 @@ def test_subword_dropout_keeps_the_text(tiny, tmp_path):
     for _ in range(2):
         seen = []
         while len(seen) < len(texts):
-            batch, _ = next(stream)
+            [batch], _ = next(stream)
             seen += source.decode_batch(batch.source.tolist())
             spellings |= {tuple(row.tolist()) for row in batch.source}
         assert sorted(seen) == texts

@@ -26,17 +26,21 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def torch_states() -> dict[str, Tensor]:
-    """The states of torch's generators (dropout draws from them), as uint8 tensors by device."""
+def torch_states(rank: int = 0) -> dict[str, Tensor]:
+    """The states of torch's generators (dropout draws from them) in process `rank`, as uint8 tensors by device."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states |= {f"cuda:{i}": each for i, each in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+        states["cuda"] = torch.cuda.get_rng_state()
+    return {_named(name, rank): state for name, state in states.items()}
 
 
-def restore_torch_states(states: dict[str, Tensor]) -> None:
-    """Put back what `torch_states` returned; states of devices that are not here are left out."""
-    torch.set_rng_state(states["cpu"])
-    for name, state in states.items():
-        if name.startswith("cuda:") and int(name[5:]) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(state, name)
+def restore_torch_states(states: dict[str, Tensor], rank: int = 0) -> None:
+    """Put back what `torch_states` returned in this process; what is not there stays as it is."""
+    if _named("cpu", rank) in states:
+        torch.set_rng_state(states[_named("cpu", rank)])
+    if _named("cuda", rank) in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states[_named("cuda", rank)])
+
+
+def _named(device: str, rank: int) -> str:
+    return f"{device}/{rank}" if rank else device

@@ -17,7 +17,7 @@ from torch import nn
 from clearhead.bundle.weights import load_weights, read_weights, save_weights, weights_of
 from clearhead.core.errors import CheckpointError, ClearheadError, StorageError
 from clearhead.core.files import folder_atomic, make_folder, read_json, write_json
-from clearhead.core.seeds import restore_torch_states, torch_states
+from clearhead.core.seeds import restore_torch_states
 
 
 @dataclass
@@ -48,8 +48,10 @@ class Checkpoints:
         """Complete checkpoints, oldest first."""
         return sorted(each for each in self.folder.glob("update-*") if each.is_dir())
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
-        """Write one more and delete the oldest beyond `keep`.
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, random: dict[str, torch.Tensor]
+    ) -> None:
+        """Write one more and delete the oldest beyond `keep`; `random`: states of the generators of every process.
 
         A checkpoint out of turn, from a stop request, gives way to the next one: a run that was stopped averages the
         same checkpoints as one that was not.
@@ -62,7 +64,7 @@ class Checkpoints:
             with folder_atomic(path) as folder:
                 save_weights(folder / "model.safetensors", weights_of(model))
                 save_weights(folder / "optimizer.safetensors", _optimizer_tensors(optimizer))
-                save_weights(folder / "random.safetensors", torch_states())
+                save_weights(folder / "random.safetensors", random)
                 write_json(folder / "state.json", asdict(state))
         except StorageError as error:  # tells the name of a temporary folder
             raise StorageError(error.what, where=path, remedy="make room and continue with --resume") from error
@@ -81,18 +83,19 @@ class Checkpoints:
             else:
                 each.unlink(missing_ok=True)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-        """Load the newest checkpoint into model and optimiser; a fresh State if there is none.
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> State:
+        """Load the newest checkpoint into model, optimiser and the generators of process `rank`; else a fresh State.
 
         Raises:
             CheckpointError: a file of it is missing or damaged.
         """
-        self._clear()
+        if not rank:
+            self._clear()
         found = self.all()
         if not found:
             return State()
         with _remedy(found[-1]):
-            return _restored(found[-1], model, optimizer)
+            return _restored(found[-1], model, optimizer, rank)
 
     def save_best(self, model: nn.Module) -> None:
         """Keep these weights as the best so far."""
@@ -148,13 +151,13 @@ def _remedy(checkpoint: Path) -> Iterator[None]:
         ) from error
 
 
-def _restored(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+def _restored(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int) -> State:
     path = checkpoint / "model.safetensors"
     load_weights(model, read_weights(path, CheckpointError), path)
     path = checkpoint / "optimizer.safetensors"
     _restore_optimizer(optimizer, read_weights(path, CheckpointError), path)
     try:
-        restore_torch_states(read_weights(checkpoint / "random.safetensors", CheckpointError))
+        restore_torch_states(read_weights(checkpoint / "random.safetensors", CheckpointError), rank)
         return State(**read_json(checkpoint / "state.json", CheckpointError))
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError("the state of the run does not fit", where=checkpoint, found=error) from error

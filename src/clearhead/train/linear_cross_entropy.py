@@ -44,22 +44,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_grad = torch.empty_like(states) if grads else None
         weight_grad = torch.zeros_like(weight) if grads else None
         loss = plain = weight.new_zeros(())
+        mean = matrix.mean(dim=0, dtype=weight.dtype)  # (d_model,): gives the mean logit of a token
         size = max(1, BLOCK // len(weight))
+        room = states.new_empty(min(size, len(labels)), len(weight))  # one for all blocks: fresh memory is slow memory
         for start in range(0, len(labels), size):
             block = slice(start, start + size)
-            logits = states[block] @ matrix.T  # (block, vocab)
-            nll, right = _to_slope(logits, labels[block], weight.dtype, smoothing)
+            logits = torch.mm(states[block], matrix.T, out=room[: len(labels[block])])  # (block, vocab)
+            right = logits.gather(1, labels[block, None])[:, 0].to(weight.dtype)  # (block,)
+            nll = _to_slope(logits, labels[block], right, smoothing)
             plain = plain + nll.sum()
             loss = loss + nll.sum()
             if smoothing:  # -log p averaged over all words, in place of the share of the right one
-                mean = states[block].to(weight.dtype) @ matrix.to(weight.dtype).mean(dim=0)
-                loss = loss + smoothing * (right - mean).sum()
+                loss = loss + smoothing * (right.sum() - (states[block].to(weight.dtype) @ mean).sum())
             if hidden_grad is not None and weight_grad is not None:
-                hidden_grad[block] = logits @ matrix
-                weight_grad += (logits.T @ states[block]).to(weight.dtype)
+                torch.mm(logits, matrix, out=hidden_grad[block])
+                weight_grad += logits.T @ states[block]
         if smoothing and hidden_grad is not None and weight_grad is not None:
             even = smoothing / len(weight)  # the part of the slope that is the same for every word
-            hidden_grad -= (even * matrix.to(weight.dtype).sum(dim=0)).to(dtype)
+            hidden_grad -= (smoothing * mean).to(dtype)
             weight_grad -= even * states.to(weight.dtype).sum(dim=0)
         if grads:
             ctx.save_for_backward(hidden_grad, weight_grad)
@@ -77,21 +79,22 @@ def _autocast(hidden: Tensor) -> bool:
     return torch.is_autocast_enabled(hidden.device.type)
 
 
-def _to_slope(logits: Tensor, labels: Tensor, dtype: torch.dtype, smoothing: float) -> tuple[Tensor, Tensor]:
+def _to_slope(logits: Tensor, labels: Tensor, right: Tensor, smoothing: float) -> Tensor:
     """Overwrite logits by softmax - (1 - e) one-hot; d loss / d logits is that minus e / V.
 
     Returns:
-        -log p of each label and the label's logit, both (block,) in `dtype`.
+        -log p of each label (block,) in the dtype of `right`, the labels' logits.
     """
-    right = logits.gather(1, labels[:, None])[:, 0].to(dtype)  # (block,)
-    nll = torch.empty_like(right)
     size = max(1, STRIP // logits.shape[1])
+    nll = torch.empty_like(right)
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
-        largest, place = logits[part].max(dim=1)  # (strip,)
-        share = logits[part].softmax(dim=1, dtype=dtype)  # (strip, vocab)
-        mass = share.gather(1, place[:, None])[:, 0]  # exp(0) / sum of exp(logit - largest)
-        nll[part] = largest.to(dtype) - mass.log() - right[part]
-        share[torch.arange(len(share), device=share.device), labels[part]] -= 1 - smoothing
-        logits[part] = share
-    return nll, right
+        rows, row = logits[part], torch.arange(len(labels[part]), device=labels.device)
+        share = rows.softmax(dim=1)  # (strip, vocab)
+        own = share[row, labels[part]].to(right.dtype)  # (strip,)
+        nll[part] = -own.log()
+        if not own.all():  # a share too small for its format: log p = z - max, as nothing else matters then
+            nll[part] = torch.where(own > 0, nll[part], rows.amax(dim=1).to(right.dtype) - right[part])
+        share[row, labels[part]] -= 1 - smoothing
+        rows.copy_(share)
+    return nll

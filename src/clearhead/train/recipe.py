@@ -1,10 +1,12 @@
 """The typed tree of a recipe: tokenizer, data, model, objective, train, search."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from clearhead.core.devices import Precision
+from clearhead.core.plugins import load_plugin
 from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice, choice_of
 from clearhead.data.filters import FilterConfig
@@ -15,6 +17,15 @@ from clearhead.text import TokenizerConfig
 from clearhead.train.objectives import OBJECTIVES
 from clearhead.train.optimizers import OPTIMIZERS
 from clearhead.train.schedules import SCHEDULES
+
+
+def _loaded(path: str) -> str:
+    """Reading a recipe runs the plugins it names."""
+    load_plugin(Path(path))
+    return path
+
+
+Plugin = Annotated[str, AfterValidator(_loaded)]
 
 
 class DataConfig(Section):
@@ -42,7 +53,8 @@ class TrainConfig(Section):
     clip: float = Field(1.0, ge=0.0)  # largest gradient norm; 0 = no clipping
     precision: Precision = "auto"  # of the matrix products
     device: str = "auto"
-    threads: NonNegativeInt = 0  # CPU threads; 0 = all cores
+    processes: NonNegativeInt = 0  # that share the batches of an update; 0 = as many as cores and accumulate allow
+    threads: NonNegativeInt = 0  # CPU threads of each process; 0 = all cores together
     log_every: PositiveInt = 50  # updates
     validate_every: PositiveInt = 500  # updates
     checkpoint_every: PositiveInt = 500  # updates between checkpoints a run can continue from
@@ -55,6 +67,7 @@ class TrainConfig(Section):
 class Recipe(Section):
     """One training from raw text to a bundle."""
 
+    plugins: list[Plugin] = []  # Python files with parts of one's own; first, so that later keys may name those parts
     seed: NonNegativeInt = 42
     tokenizer: TokenizerConfig
     data: DataConfig

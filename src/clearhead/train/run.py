@@ -3,6 +3,7 @@
 recipe.yaml ─ tokenizers ─ token stores ─ Trainer.fit ─ best or averaged weights ─ bundle, scores, report
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import torch
 
 from clearhead.bundle import Bundle
-from clearhead.core.devices import autocast, pick_device, pick_dtype, set_threads
+from clearhead.core.devices import autocast, cores, pick_device, pick_dtype, set_threads
 from clearhead.core.errors import CheckpointError, ConfigError
 from clearhead.core.files import read_json, write_json
+from clearhead.core.processes import World, local_size
 from clearhead.core.progress import say
-from clearhead.core.seeds import seed_everything
+from clearhead.core.seeds import derive, seed_everything
 from clearhead.generate import SearchConfig
 from clearhead.model import Transformer
 from clearhead.train.checkpoint import Checkpoints
@@ -27,6 +29,7 @@ from clearhead.train.recipe import Recipe
 from clearhead.train.stream import batch_stream
 from clearhead.train.trainer import Trainer
 from clearhead.train.validation import Translations
+from clearhead.train.workers import world_of
 
 
 def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
@@ -38,36 +41,57 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
     if recipe.model.kind != "encoder-decoder":
         remedy = "set model.encoder_layers and model.decoder_layers to 1 or more"
         raise ConfigError("translation needs an encoder-decoder", where="model", found=recipe.model.kind, remedy=remedy)
+    if int(os.environ.get("RANK", "0")):  # of torchrun: the first process keeps the folder
+        return take_part(recipe, out)
     with open_folder(recipe, out, resume=resume):
-        return _run(recipe, out)
+        return take_part(recipe, out)
 
 
-def _run(recipe: Recipe, out: Path) -> Bundle | None:
-    threads = set_threads(recipe.train.threads)
+def take_part(recipe: Recipe, out: Path) -> Bundle | None:
+    """The part of one process in the run of an opened folder; every process returns the same."""
     device = pick_device(recipe.train.device)
+    with world_of(recipe, out, device) as world:
+        return _run(recipe, out, device, world)
+
+
+def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundle | None:
+    threads = set_threads(recipe.train.threads or max(1, cores() // local_size()))
     seed_everything(recipe.seed)
+    if not world.first:
+        world.wait()  # until the first one has written tokenizers and stores
     materials = gather(recipe, out)
     tokenizers = materials.source, materials.target
     model = build_model(recipe, *tokenizers).to(device)
     materials.require_reach(model)
     dtype = run_dtype(recipe, out, device)
-    say(f"{describe(model)}; {device}, {str(dtype).removeprefix('torch.')}, {threads} threads")
+    if world.first:
+        world.wait()
+        say(f"{describe(model)}; {device}, {str(dtype).removeprefix('torch.')}, {world.size} x {threads} threads")
+    else:
+        torch.manual_seed(derive(recipe.seed, "process", world.rank))
     checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep, recipe.train.checkpoint_every)
     state = Trainer(
         recipe=recipe,
         model=model.train(),
         objective=OBJECTIVES.build(recipe.objective),
-        batches=lambda place: batch_stream(recipe, materials.stores, tokenizers, place),
+        batches=lambda place: batch_stream(recipe, materials.stores, tokenizers, place, world),
         validate=validator(recipe, model, materials.valid, device, dtype),
         checkpoints=checkpoints,
         record=lambda update: Record(out, update),
         device=device,
         dtype=dtype,
+        world=world,
     ).fit()
     if state.update < state.updates and not state.stopped:
         say(f"stopped after update {state.update}; continue with --resume")
         return None
-    return finish(recipe, out, model.eval(), materials, checkpoints, state)
+    if not world.first:
+        world.wait()
+        return Bundle.load(out)
+    set_threads(recipe.train.threads)
+    bundle = finish(recipe, out, model.eval(), materials, checkpoints, state)
+    world.wait()
+    return bundle
 
 
 def run_dtype(recipe: Recipe, out: Path, device: torch.device) -> torch.dtype:

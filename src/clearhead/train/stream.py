@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
+from clearhead.core.processes import ALONE, World
 from clearhead.core.seeds import derive
 from clearhead.data.batches import TranslationBatch, translation_batch
 from clearhead.data.buckets import Buckets, Place
@@ -14,17 +16,27 @@ from clearhead.train.recipe import Recipe
 
 
 def batch_stream(
-    recipe: Recipe, stores: list[Store], tokenizers: Sequence[Tokenizer], place: Place
-) -> Iterator[tuple[TranslationBatch, Place]]:
-    """Collated batches without end, from a place on; `tokenizers`: of the source and of the target."""
+    recipe: Recipe, stores: list[Store], tokenizers: Sequence[Tokenizer], place: Place, world: World = ALONE
+) -> Iterator[tuple[list[TranslationBatch], Place]]:
+    """This process's batches of one update after another, without end, and the place after each update.
+
+    Args:
+        tokenizers: of the source and of the target.
+        world: its processes take turns at the batches.
+    """
     target = tokenizers[-1]
     ids = {"pad": target.need("pad"), "bos": target.need("bos"), "eos": target.need("eos")}
     order = Buckets(stores, budget=recipe.train.batch_tokens, seed=derive(recipe.seed, "data"))
     spell = spelling(recipe, tokenizers)
-    for rows, after in order.batches(place):
-        sides = [[store[int(row)] for row in rows] for store in stores]
-        source, labels = spell(sides, after)
-        yield translation_batch(source, labels, **ids), after
+    batches = order.batches(place)
+    while True:
+        update = list(islice(batches, recipe.train.accumulate))
+        own = []
+        for rows, after in update[world.rank :: world.size]:
+            sides = [[store[int(row)] for row in rows] for store in stores]
+            source, labels = spell(sides, after)
+            own.append(translation_batch(source, labels, **ids))
+        yield own, update[-1][1]
 
 
 def spelling(recipe: Recipe, tokenizers: Sequence[Tokenizer]) -> Callable[[list[list[Ids]], Place], list[list[Ids]]]:

@@ -6,7 +6,8 @@ torch's generator, and all three are in a checkpoint.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +16,9 @@ from torch import nn
 
 from clearhead.core.devices import autocast
 from clearhead.core.errors import TrainingError
+from clearhead.core.processes import ALONE, World
 from clearhead.core.progress import track
+from clearhead.core.seeds import torch_states
 from clearhead.data.buckets import Place
 from clearhead.model import Transformer
 from clearhead.train.checkpoint import Checkpoints, State
@@ -47,52 +50,63 @@ class Trainer:
     recipe: Recipe
     model: Transformer
     objective: Objective
-    batches: Callable[[Place], Iterator[tuple[Batch, Place]]]  # endless, from a place on
+    batches: Callable[[Place], Iterator[tuple[Sequence[Batch], Place]]]  # this process's share of each update
     validate: Callable[[], dict[str, Any]]  # metrics of the model as it is; `metric` among them, larger is better
     checkpoints: Checkpoints
     record: Callable[[int], Record]  # opens the record of the run at an update
     device: torch.device
     dtype: torch.dtype
+    world: World = ALONE
 
     def fit(self) -> State:
         """Train to the end, to early stopping or to a stop request; returns the last state."""
         plan = self.recipe.train
         self.optimizer = OPTIMIZERS.build(plan.optimizer)(parameter_groups(self.model))
-        state = self.checkpoints.restore(self.model, self.optimizer)
-        state.updates = state.updates or plan.updates
-        record = self.record(state.update)
+        state = self.checkpoints.restore(self.model, self.optimizer, self.world.rank)
+        self.world.agree(self.model)
+        self._plan(state, state.updates or plan.updates)
+        record = self.record(state.update) if self.world.first else None
         stream = self.batches(Place(state.epoch, state.batch))
         with StopRequest() as stop, track("update", state.updates, start=state.update) as bar:
             while state.update < state.updates and not state.stopped and not stop.requested:
                 started = time.perf_counter()
-                self._update([next(stream) for _ in range(plan.accumulate)], state)
-                state.seconds += time.perf_counter() - started
+                self._update(*next(stream), state)
+                self._together(state, stop, time.perf_counter() - started)
                 self._fit_into_budget(state)
                 self._milestones(state, record, stop)
                 bar(state.update, self._note(state), state.updates)
-        record.close()
+        if record:
+            record.close()
         return state
 
-    def _update(self, batches: list[tuple[Batch, Place]], state: State) -> None:
-        """One optimiser update: gradients of the loss summed over all batches, divided once by their tokens."""
+    def _together(self, state: State, stop: StopRequest, seconds: float) -> None:
+        """One clock for all processes, and one will to stop."""
+        time_of_all, wishes = self.world.total(seconds, stop.requested)
+        state.seconds += time_of_all / self.world.size
+        stop.requested = wishes > 0
+
+    def _update(self, batches: Sequence[Batch], after: Place, state: State) -> None:
+        """One update: gradients of the loss summed over the batches of all processes, divided once by their tokens."""
         state.update += 1
-        total = sum(batch.tokens for batch, _ in batches)
-        sums = state.window
-        for batch, _ in batches:
+        (total,) = self.world.total(sum(batch.tokens for batch in batches))
+        sums: dict[str, float] = {}
+        for batch in batches:
             with autocast(self.device, self.dtype):
                 loss = self.objective(self.model, batch.to(self.device))
-            if not math.isfinite(loss.value.item()):
-                raise TrainingError(
-                    f"the loss is not finite at update {state.update}",
-                    found=loss.value.item(),
-                    remedy="lower train.learning_rate or lengthen the warm-up, then continue with --resume",
-                )
             (loss.value / total).backward()  # type: ignore[no-untyped-call]
             _add(sums, {"loss": loss.value.item(), "count": loss.count})
             _add(sums, {name: each.item() for name, each in loss.metrics.items()})
-        _add(sums, {"gradient_norm": self._step(state), "updates": 1})
-        state.tokens += total
-        state.epoch, state.batch = batches[-1][1].epoch, batches[-1][1].batch
+        sums = dict(zip(sums, self.world.total(*sums.values()), strict=True))
+        if not math.isfinite(sums["loss"]):
+            raise TrainingError(
+                f"the loss is not finite at update {state.update}",
+                found=sums["loss"],
+                remedy="lower train.learning_rate or lengthen the warm-up, then continue with --resume",
+            )
+        self.world.add([each.grad for each in self.model.parameters() if each.grad is not None])
+        _add(state.window, {**sums, "gradient_norm": self._step(state), "updates": 1})
+        state.tokens += int(total)
+        state.epoch, state.batch = after.epoch, after.batch
 
     def _step(self, state: State) -> float:
         """Clip, set the learning rate, step, clear; returns the gradient norm before clipping."""
@@ -112,9 +126,12 @@ class Trainer:
 
     def learning_rate(self, state: State) -> float:
         """The learning rate of the update that the state stands at."""
-        plan = self.recipe.train
-        schedule = SCHEDULES.build(plan.schedule, plan.learning_rate, state.updates, self.model.config.d_model)
-        return schedule(state.update)
+        return self.schedule(state.update)
+
+    def _plan(self, state: State, updates: int) -> None:
+        """Aim at so many updates; the schedule follows."""
+        plan, state.updates = self.recipe.train, updates
+        self.schedule = SCHEDULES.build(plan.schedule, plan.learning_rate, updates, self.model.config.d_model)
 
     def _fit_into_budget(self, state: State) -> None:
         """With a time budget: plan only as many updates as the measured speed allows, once."""
@@ -125,16 +142,24 @@ class Trainer:
             state.trial = state.seconds
         if state.update == TRIAL[1]:
             pace = (state.seconds - state.trial) / (TRIAL[1] - TRIAL[0])
-            state.updates = max(TRIAL[1] + 1, min(state.updates, int(60 * budget / pace)))
+            self._plan(state, max(TRIAL[1] + 1, min(state.updates, int(60 * budget / pace))))
 
-    def _milestones(self, state: State, record: Record, stop: StopRequest) -> None:
+    def _milestones(self, state: State, record: Record | None, stop: StopRequest) -> None:
+        """What is due after an update; only the first process has a record, validates and writes files."""
         plan, last = self.recipe.train, state.update == state.updates
         if state.update % plan.log_every == 0 or last:
-            record.write("train", state.update, self._window(state))
+            values = self._window(state)
+            if record:
+                record.write("train", state.update, values)
         if state.update % plan.validate_every == 0 or last:
-            self._validate(state, record)
+            if record:
+                self._validate(state, record)
+            (stops,) = self.world.total(state.stopped)
+            state.stopped = stops > 0
         if state.update % plan.checkpoint_every == 0 or last or state.stopped or stop.requested:
-            self.checkpoints.save(self.model, self.optimizer, state)
+            states = self.world.gather(torch_states(self.world.rank))
+            if record:
+                self.checkpoints.save(self.model, self.optimizer, state, dict(ChainMap(*states)))
 
     def _window(self, state: State) -> dict[str, Any]:
         """Means since the last log line; empties the window."""
