@@ -1,14 +1,19 @@
 """The peer: torch.nn.Transformer in a plain loop, as tutorials write it, on the same ids, batches and schedule."""
 
+import contextlib
+import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from clearhead.core.devices import autocast
+from clearhead.core.progress import track
 from clearhead.data.batches import TranslationBatch
 from clearhead.model import ModelConfig
 from clearhead.model.position.sinusoidal import sinusoidal_table
@@ -83,22 +88,50 @@ class Plan:
     clip: float
 
 
-def train(model: TorchTranslator, batches: Iterator[TranslationBatch], plan: Plan) -> float:
+SETTINGS: dict[str, tuple[torch.dtype, SDPBackend | None]] = {  # how a careful user might run the peer
+    "float32": (torch.float32, None),
+    "bfloat16": (torch.bfloat16, None),
+    "bfloat16, plain attention": (torch.bfloat16, SDPBackend.MATH),
+}
+
+
+def train(model: TorchTranslator, batches: Iterator[TranslationBatch], plan: Plan, setting: str) -> float:
     """The plain loop; returns its seconds."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9)
     model.train()
     start = time.perf_counter()
-    for update in range(1, plan.updates + 1):
-        batch = next(batches)
-        done = min(1.0, max(0.0, (update - plan.warmup) / (plan.updates - plan.warmup)))
-        rate = plan.rate * min(1.0, update / plan.warmup) * 0.5 * (1 + math.cos(math.pi * done))
-        labels = batch.labels.masked_fill(~batch.counted, -100)
-        logits = model(batch.source, batch.target)
-        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=plan.smoothing)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
+    with track("update", plan.updates) as bar, _attention(SETTINGS[setting][1]):
+        for update in range(1, plan.updates + 1):
+            done = min(1.0, max(0.0, (update - plan.warmup) / (plan.updates - plan.warmup)))
+            rate = plan.rate * min(1.0, update / plan.warmup) * 0.5 * (1 + math.cos(math.pi * done))
+            with autocast(torch.device("cpu"), SETTINGS[setting][0]):
+                loss = loss_of(model, next(batches), plan.smoothing)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+            bar(update)
     return time.perf_counter() - start
+
+
+def loss_of(model: TorchTranslator, batch: TranslationBatch, smoothing: float) -> Tensor:
+    """Mean label-smoothed cross-entropy over the tokens that count."""
+    labels = batch.labels.masked_fill(~batch.counted, -100)
+    logits = model(batch.source, batch.target)
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=smoothing)
+
+
+def fastest_setting(model: TorchTranslator, batches: Sequence[TranslationBatch], plan: Plan) -> str:
+    """The setting under which a few updates on a copy take the least time."""
+    trial = replace(plan, updates=len(batches), warmup=1)
+    seconds = {}
+    for setting in SETTINGS:
+        train(copy.deepcopy(model), iter(batches), trial, setting)  # kernels are compiled for new shapes
+        seconds[setting] = train(copy.deepcopy(model), iter(batches), trial, setting)
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _attention(backend: SDPBackend | None) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if backend is None else sdpa_kernel(backend)

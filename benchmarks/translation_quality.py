@@ -8,14 +8,18 @@ greedily; ours also with its own settings (averaged weights, beams). Needs a fin
 """
 
 import argparse
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Row, publish
-from benchmarks.torch_translator import Plan, TorchTranslator, train
+from benchmarks.torch_translator import Plan, TorchTranslator, fastest_setting, train
 from clearhead.apply import load
+from clearhead.core.devices import set_threads
 from clearhead.core.recipe import read_recipe
 from clearhead.core.seeds import seed_everything
+from clearhead.data.batches import TranslationBatch
 from clearhead.data.buckets import Place
 from clearhead.data.sources import SOURCES
 from clearhead.data.store import open_stores
@@ -30,14 +34,19 @@ def main() -> None:
     """Train the peer on the data of a finished run and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the peer; 0 = all cores")
     parser.add_argument("--json", action="store_true", help="kept for uniformity: the last line is always JSON")
-    run: Path = parser.parse_args().run
+    arguments = parser.parse_args()
+    run: Path = arguments.run
+    set_threads(arguments.threads)
     recipe = read_recipe(run / "recipe.yaml", [], Recipe)
     ours = load(run)
     sets = {name: held_out(recipe, ours.bundle, name) for name in ("valid", "test")}
     peer = TorchTranslator(ours.bundle.model.config)
     seed_everything(recipe.seed)
-    seconds = train(peer, (batch for batch, _ in stream(recipe, run, ours.bundle)), plan_of(recipe))
+    plan = plan_of(recipe)
+    setting = fastest_setting(peer, list(islice(batches(recipe, run, ours.bundle), 6)), plan)
+    seconds = train(peer, batches(recipe, run, ours.bundle), plan, setting)
     peer.eval()
     rows: list[Row] = []
     ratios: dict[str, float] = {}
@@ -47,10 +56,11 @@ def main() -> None:
             f"clearhead, {recipe.search.beams} beams": bleu(pairs, pairs.translate(ours.bundle.model, recipe.search)),
             "torch.nn.Transformer, greedy": bleu(pairs, peer_outputs(peer, pairs)),
         }
-        rows += [row(f"{run.name} {name}", system, value, "BLEU") for system, value in scores.items()]
+        rows += [row(f"{run.name} {name}", system, value, "BLEU", setting) for system, value in scores.items()]
         ratios[f"{run.name} {name}, greedy BLEU"] = scores["clearhead, greedy"] / scores["torch.nn.Transformer, greedy"]
     own = float(ours.bundle.history["training_seconds"])
-    rows += [row("training time", "clearhead", own, "s"), row("training time", "torch.nn.Transformer", seconds, "s")]
+    times = {"clearhead": own, "torch.nn.Transformer": seconds}
+    rows += [row("training time", system, value, "s", setting) for system, value in times.items()]
     publish(f"Translation quality, {run.name}", f"python -m benchmarks.translation_quality {run}", rows, ratios)
 
 
@@ -60,9 +70,10 @@ def held_out(recipe: Recipe, bundle: Any, name: str) -> Translations:
     return Translations.read(pairs, bundle.source, bundle.target, recipe.data.language)
 
 
-def stream(recipe: Recipe, run: Path, bundle: Any) -> Any:
+def batches(recipe: Recipe, run: Path, bundle: Any) -> Iterator[TranslationBatch]:
     """The run's own batches from their beginning."""
-    return batch_stream(recipe, open_stores(run / "data", 2), (bundle.source, bundle.target), Place())
+    updates = batch_stream(recipe, open_stores(run / "data", 2), (bundle.source, bundle.target), Place())
+    return (batch for update, _ in updates for batch in update)
 
 
 def plan_of(recipe: Recipe) -> Plan:
@@ -90,8 +101,8 @@ def bleu(pairs: Translations, outputs: list[str]) -> float:
     return float(score_translations(outputs, [each.target for each in pairs.pairs], pairs.language)["bleu"])
 
 
-def row(work: str, system: str, value: float, unit: str) -> Row:
-    precision = "float32" if system.startswith("torch") else "as chosen by the run"
+def row(work: str, system: str, value: float, unit: str, setting: str) -> Row:
+    precision = setting if system.startswith("torch") else "as chosen by the run"
     return {"work": work, "system": system, "precision": precision, "value": value, "unit": unit}
 
 
