@@ -86,7 +86,7 @@ def test_greedy_takes_the_most_probable_token_at_each_step(decided):
 @pytest.mark.parametrize("name", POSITIONS.names())
 @pytest.mark.parametrize("beams", [1, 4])
 def test_cached_decoding_is_the_teacher_forced_model(decided, name, beams):
-    model, inputs = decided(vocab=7, position=name, kv_heads=1), sources(7, list(range(1, 13)))
+    model, inputs = decided(vocab=7, eagerness=3.0, position=name, kv_heads=1), sources(7, list(range(1, 13)))
     config = settings(beams=beams, n_best=beams)
     ended = 0
     for source, found in zip(inputs, run(model, inputs, config), strict=True):

@@ -12,9 +12,15 @@ from torch_twin import close
 from clearhead.core.registry import Choice
 from clearhead.model import CAUSAL, OPEN, AttentionMask
 from clearhead.model.attention import ATTENTIONS, Kernel
+from clearhead.model.position import UNRELATED, Relation
 
 BATCH, HEADS, QUERIES, KEYS, WIDTH = 3, 2, 5, 7, 4
-EACH_ATTENTION = pytest.mark.parametrize("name", ATTENTIONS.names())
+OBEDIENT = [each for each in ATTENTIONS.names() if ATTENTIONS.get(each).any_mask]
+EACH_ATTENTION = pytest.mark.parametrize("name", OBEDIENT)
+EACH_RELATION = pytest.mark.parametrize(
+    ("name", "biased"),
+    [(name, biased) for name in OBEDIENT for biased in (False, True) if ATTENTIONS.get(name).biases or not biased],
+)
 EACH_PATH = pytest.mark.parametrize("dropout", [0.0, 0.3], ids=["fused", "explicit"])
 double = pytest.mark.usefixtures("double")
 
@@ -44,6 +50,8 @@ def random_mask(seed: int) -> AttentionMask:
         valid=chance(BATCH, KEYS) if integer(2) else None,
         segments=torch.randint(-2, 2, (BATCH, KEYS), generator=draw) if integer(2) else None,
         allowed=chance(*shapes[integer(4)]) if integer(2) else None,
+        own=integer(4) > 0,
+        prefix=chance(BATCH, KEYS) if integer(2) else None,
     )
 
 
@@ -56,7 +64,8 @@ def drawn(mask: AttentionMask, queries: int = QUERIES) -> Tensor:
 def visible(mask: AttentionMask, batch: int, head: int, query: int, key: int) -> bool:
     """The rules one by one, for one pair."""
     slot = KEYS - QUERIES + query
-    rules = [not mask.causal or key <= slot, mask.window is None or abs(slot - key) < mask.window]
+    before = key <= slot or (mask.prefix is not None and bool(mask.prefix[batch, key]))
+    rules = [not mask.causal or before, mask.window is None or abs(slot - key) < mask.window, mask.own or slot != key]
     rules.append(mask.valid is None or bool(mask.valid[batch, key]))
     rules.append(mask.segments is None or bool(mask.segments[batch, slot] == mask.segments[batch, key]))
     if mask.allowed is not None:
@@ -100,7 +109,8 @@ def test_only_the_bare_causal_rule_takes_the_causal_kernel():
     assert CAUSAL.only_causal
     assert not OPEN.only_causal
     some = torch.ones(3, 3)
-    for more in ({"window": 2}, {"valid": some}, {"segments": some}, {"allowed": some}):
+    tensors = ("valid", "segments", "allowed", "added", "prefix")
+    for more in ({"window": 2}, {"own": False}, *({each: some} for each in tensors)):
         assert not AttentionMask(causal=True, **more).only_causal
 
 
@@ -113,30 +123,28 @@ def test_a_masked_key_is_as_if_it_were_not_there(name, grad):
         for seed in range(200):
             mask = random_mask(seed)
             query, key, value = states(QUERIES), states(KEYS), states(KEYS)
-            found, seen = part(query, key, value, mask, None), drawn(mask)
+            found, seen = part(query, key, value, mask, UNRELATED), drawn(mask)
             b, h, q = seed % BATCH, seed % HEADS, seed % QUERIES
             keys = seen[b, h, q].nonzero()[:, 0]
             if len(keys) == 0:
                 assert not found[b, h, q].any()
                 continue
-            one = slice(b, b + 1), slice(h, h + 1)
-            alone = ATTENTIONS.build(Choice(kind=name), 1, WIDTH, 0.0)(
-                query[one][:, :, q : q + 1], key[one][:, :, keys], value[one][:, :, keys], OPEN, None
-            )
-            close(found[b, h, q], alone[0, 0, 0])
+            one = slice(b, b + 1)
+            alone = part(query[one][:, :, q : q + 1], key[one][:, :, keys], value[one][:, :, keys], OPEN, UNRELATED)
+            close(found[b, h, q], alone[0, h, 0])
 
 
-@EACH_ATTENTION
+@EACH_RELATION
 @EACH_PATH
-@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_query_without_keys_gives_zeros_and_finite_gradients(name, dropout, biased, dtype):
     part = kernel(name, dropout).train()
     query, key, value = (states(length, dtype) for length in (QUERIES, KEYS, KEYS))
     bias = torch.randn(1, HEADS, QUERIES, KEYS).requires_grad_() if biased else None
+    relation = Relation(bias)
     allowed = torch.rand(BATCH, 1, QUERIES, KEYS) < 0.5
     allowed[:, :, 2] = allowed[1] = False
-    mixed = part(query, key, value, AttentionMask(allowed=allowed), bias)
+    mixed = part(query, key, value, AttentionMask(allowed=allowed), relation)
     assert mixed.dtype == dtype
     assert not mixed[:, :, 2].any()
     assert not mixed[1].any()
@@ -145,31 +153,30 @@ def test_a_query_without_keys_gives_zeros_and_finite_gradients(name, dropout, bi
         assert each.grad.isfinite().all()
     assert not query.grad[:, :, 2].any()
     with torch.inference_mode():
-        assert not part.eval()(query, key, value, AttentionMask(allowed=allowed), bias)[1].any()
+        assert not part.eval()(query, key, value, AttentionMask(allowed=allowed), relation)[1].any()
 
 
-@EACH_ATTENTION
-@pytest.mark.parametrize("biased", [False, True])
+@EACH_RELATION
 def test_training_and_inference_take_different_paths_to_the_same_values(name, biased):
     part = kernel(name)
-    bias = torch.randn(1, HEADS, QUERIES, KEYS) if biased else None
+    relation = Relation(torch.randn(1, HEADS, QUERIES, KEYS) if biased else None)
     for seed in range(20):
         query, key, value = (states(length) for length in (QUERIES, KEYS, KEYS))
-        exact = part.weights(query, key, random_mask(seed), bias) @ value
-        torch.testing.assert_close(part(query, key, value, random_mask(seed), bias), exact, rtol=0, atol=1e-5)
+        exact = part.weights(query, key, random_mask(seed), relation) @ value
+        torch.testing.assert_close(part(query, key, value, random_mask(seed), relation), exact, rtol=0, atol=1e-5)
         rounded = [each.to(torch.bfloat16) for each in (query, key, value)]  # with gradients: the explicit path
-        torch.testing.assert_close(part(*rounded, random_mask(seed), bias).float(), exact, rtol=0, atol=0.1)
+        torch.testing.assert_close(part(*rounded, random_mask(seed), relation).float(), exact, rtol=0, atol=0.1)
 
 
 @double
-@EACH_ATTENTION
-def test_the_gradient_of_a_kernel_is_right(name):
+@EACH_RELATION
+def test_the_gradient_of_a_kernel_is_right(name, biased):
     query, key, value = (states(length) for length in (3, 4, 4))
     mask = AttentionMask(causal=True, valid=torch.tensor([[1, 1, 0, 1], [0, 0, 0, 0], [1, 0, 1, 1]]).bool())
     bias = torch.randn(1, HEADS, 3, 4).requires_grad_()
     part = kernel(name)
-    assert torch.autograd.gradcheck(lambda *inputs: part(*inputs[:3], mask, inputs[3]), (query, key, value, bias))
-    assert torch.autograd.gradcheck(lambda *inputs: part(*inputs, mask, None), (query, key, value))
+    inputs = (query, key, value, bias) if biased else (query, key, value)
+    assert torch.autograd.gradcheck(lambda *given: part(*given[:3], mask, Relation(*given[3:])), inputs)
 
 
 @double
@@ -180,8 +187,8 @@ def test_grouped_heads_are_repeated_heads(name):
     key, value = torch.randn(2, BATCH, 2, KEYS, WIDTH).unbind()
     repeated = [torch.stack([each[:, h // 3] for h in range(6)], dim=1) for each in (key, value)]
     for mask in (OPEN, AttentionMask(causal=True)):
-        close(part(query, key, value, mask, None), part(query, *repeated, mask, None))
-        close(part.weights(query, key, mask, None), part.weights(query, repeated[0], mask, None))
+        close(part(query, key, value, mask, UNRELATED), part(query, *repeated, mask, UNRELATED))
+        close(part.weights(query, key, mask, UNRELATED), part.weights(query, repeated[0], mask, UNRELATED))
 
 
 @double
@@ -190,6 +197,6 @@ def test_weights_are_a_distribution_over_the_visible_keys(name):
     weigh: Callable[..., Tensor] = kernel(name).weights
     for seed in range(20):
         mask = random_mask(seed)
-        weights, seen = weigh(states(QUERIES), states(KEYS), mask, None), drawn(mask)
+        weights, seen = weigh(states(QUERIES), states(KEYS), mask, UNRELATED), drawn(mask)
         assert not weights[~seen].any()
         close(weights.sum(dim=-1), seen.any(dim=-1).to(weights.dtype))

@@ -119,7 +119,7 @@ def test_rope_keeps_its_angles_when_the_model_is_in_bfloat16():
 
 
 def test_rope_refuses_an_odd_head_and_a_base_that_is_no_length(tiny):
-    with pytest.raises(ConfigError, match=r"pairs of features; found d_head 3; set model\.d_head to an even number"):
+    with pytest.raises(ValueError, match=r"pairs of features; found d_head 3; set model\.d_head to an even number"):
         tiny(d_head=3, position="rope")
     with pytest.raises(ConfigError, match="expected a positive number"):
         POSITIONS.build(Choice(kind="rope", options={"base": 0.0}), 12, 2, 6, 16)

@@ -1,18 +1,21 @@
 """The sizes and parts of a model: frozen, checked when it is read."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from clearhead.core.errors import ConfigError
 from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice
-from clearhead.model.attention import ATTENTIONS
-from clearhead.model.attention.multihead import HeadSizes
+from clearhead.model.attention import ATTENTIONS, PROJECTIONS, HeadSizes
+from clearhead.model.combinations import refuse_meaningless
+from clearhead.model.embedding import EMBEDDINGS, Embedding
 from clearhead.model.feedforward import FEEDFORWARDS
-from clearhead.model.norm import NORMS
+from clearhead.model.head import HEADS
+from clearhead.model.norm import NORMS, Norm
 from clearhead.model.position import POSITIONS
 from clearhead.model.residual import RESIDUALS
+from clearhead.model.stack import STACKS, Stack
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -34,10 +37,21 @@ class ModelConfig(Section):
     length: PositiveInt = 512  # tokens a position table is made for; schemes by formula go beyond
     position: Annotated[Choice, AfterValidator(POSITIONS.check)] = Choice(kind="sinusoidal")
     attention: Annotated[Choice, AfterValidator(ATTENTIONS.check)] = Choice(kind="dot")
+    cross_attention: Annotated[Choice, AfterValidator(ATTENTIONS.check)] | None = None  # null = attention
+    projections: Annotated[Choice, AfterValidator(PROJECTIONS.check)] = Choice(kind="fused")
+    window: PositiveInt | None = None  # slots on a side that self-attention sees, its own included; null = all
+    embedding: Annotated[Choice, AfterValidator(EMBEDDINGS.check)] = Choice(kind="table")
+    segments: NonNegativeInt = 0  # token types, such as BERT's two sentences; 0 = none
+    embedding_norm: bool = False  # a norm over the sum of token, position and type
     norm: Annotated[Choice, AfterValidator(NORMS.check)] = Choice(kind="layernorm")
     residual: Annotated[Choice, AfterValidator(RESIDUALS.check)] = Choice(kind="post")
     feedforward: Annotated[Choice, AfterValidator(FEEDFORWARDS.check)] = Choice(kind="relu")
+    stack: Annotated[Choice, AfterValidator(STACKS.check)] = Choice(kind="transformer")
+    head: Annotated[Choice, AfterValidator(HEADS.check)] = Choice(kind="lm")
+    layer_groups: PositiveInt | None = None  # distinct layers of a stack, each used several times; null = all
+    shared: Literal["block", "feedforward"] = "block"  # what the layers of a group share
     bias: bool = True  # biases in the linear maps of the blocks
+    qkv_bias: bool | None = None  # biases of W_Q, W_K and W_V; null = bias
     scale_embedding: bool = True  # multiply embeddings by sqrt(d_model)
     tie: Literal["none", "output", "all"] = "all"  # output = embedding of the last stack; all = of both
     dropout: Rate = 0.1  # of sub-layer outputs and of the embedding sums
@@ -69,7 +83,31 @@ class ModelConfig(Section):
                 found=f"{self.source_vocab} and {self.target_vocab} tokens",
                 remedy="set model.tie: none" if one_stack else "set tokenizer.joint, or model.tie: output",
             )
+        refuse_meaningless(self)
+        if self.layer_groups is not None and not cast(type[Stack], STACKS.get(self.stack.kind)).shares:
+            raise ConfigError(f"stack {self.stack.kind} shares no layers", remedy="leave model.layer_groups out")
+        for family, part in self._sided().items():
+            if self.decoder_layers and not part.decodes:
+                what = f"{family} {getattr(self, family).kind} cannot serve a decoder"
+                raise ConfigError(what, remedy="set model.decoder_layers: 0")
         return self
+
+    def _sided(self) -> dict[str, type[Norm | Embedding | Stack]]:
+        """The chosen parts that may be for encoders alone."""
+        norm, embedding, stack = (
+            registry.get(choice.kind)
+            for registry, choice in ((NORMS, self.norm), (EMBEDDINGS, self.embedding), (STACKS, self.stack))
+        )
+        return {
+            "norm": cast(type[Norm], norm),
+            "embedding": cast(type[Embedding], embedding),
+            "stack": cast(type[Stack], stack),
+        }
+
+    @property
+    def crossing(self) -> Choice:
+        """The kernel of cross-attention."""
+        return self.cross_attention or self.attention
 
     @property
     def kind(self) -> str:

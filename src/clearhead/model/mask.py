@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+Slots = range | Tensor  # some of the keys: neighbours, or by index
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionMask:
@@ -19,66 +21,121 @@ class AttentionMask:
     Args:
         causal: a query sees its own slot and the slots before it.
         window: a query sees only slots less than this far away; 1 = its own, with `causal` it counts back.
+        own: False hides from each query its own slot (the diagonal); one that sees no other slot gets zeros.
+        prefix: (batch, keys) bool, keys that the causal rule does not hide from anyone (a prefix language model).
         valid: (batch, keys) bool, False for padding.
         segments: (batch, keys) int; a query sees only keys of its own segment (packed sequences).
         allowed: bool, broadcasts to (batch, heads, queries, keys); any other rule.
+        added: finite, broadcasts likewise; added to the scores of visible keys. `adding` makes it from any scores.
     """
 
     causal: bool = False
     window: int | None = None
+    own: bool = True
+    prefix: Tensor | None = None
     valid: Tensor | None = None
     segments: Tensor | None = None
     allowed: Tensor | None = None
+    added: Tensor | None = None
+
+    @classmethod
+    def adding(cls, scores: Tensor) -> "AttentionMask":
+        """An additive mask: floats that broadcast to (batch, heads, queries, keys), -inf where a key is hidden.
+
+        The most negative numbers of a format hide too, as is customary where -inf is avoided.
+        """
+        seen = scores > torch.finfo(scores.dtype).min / 2
+        return cls(allowed=seen, added=scores.masked_fill(~seen, 0.0))
 
     def __and__(self, other: "AttentionMask") -> "AttentionMask":
-        """Visible under both."""
+        """Visible under both; what both add is summed."""
         windows = [each for each in (self.window, other.window) if each is not None]
         return AttentionMask(
             causal=self.causal or other.causal,
             window=min(windows) if windows else None,
+            own=self.own and other.own,
+            prefix=_both_prefixes(self, other),
             valid=_both(self.valid, other.valid),
             segments=_crossed(self.segments, other.segments),
             allowed=_both(self.allowed, other.allowed),
+            added=_sum(self.added, other.added),
         )
 
     @property
     def only_causal(self) -> bool:
         """True if nothing but the causal rule applies, so that a kernel may use its own."""
-        return self.causal and self.open_but_causal
+        return self.causal and self.only_padding_and_causal and self.valid is None
 
     @property
-    def open_but_causal(self) -> bool:
-        """True if no rule but perhaps the causal one applies."""
-        return all(each is None for each in (self.window, self.valid, self.segments, self.allowed))
+    def only_padding_and_causal(self) -> bool:
+        """True if no rule but these two applies, perhaps none."""
+        rules = (self.window, self.prefix, self.segments, self.allowed, self.added)
+        return self.own and all(each is None for each in rules)
 
     def dense(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Draw the mask: bool, broadcasts to (batch, heads, queries, keys), True = visible; None = all visible."""
-        drawn = self.allowed
-        if (self.causal and queries > 1) or self.window is not None:
-            drawn = _both(drawn, self._near(queries, keys, device))  # (queries, keys)
+        return self.tile(range(queries), range(keys), queries, keys, device)
+
+    def tile(self, rows: range, columns: Slots, queries: int, keys: int, device: torch.device) -> Tensor | None:
+        """Draw what the mask says about some of all the queries and keys: (batch, heads, rows, columns) or None."""
+        drawn = None if self.allowed is None else cut(self.allowed, rows, columns)
+        if (self.causal and queries > 1) or self.window is not None or not self.own:
+            drawn = _both(drawn, self._near(rows, columns, keys - queries, device))
         if self.valid is not None:
-            drawn = _both(drawn, self.valid[:, None, None, :])  # (batch, 1, 1, keys)
+            drawn = _both(drawn, self.valid[:, None, None, _index(columns)])  # (batch, 1, 1, columns)
         if self.segments is not None:
-            own = self.segments[:, None, keys - queries : keys, None]  # (batch, 1, queries, 1)
-            drawn = _both(drawn, own == self.segments[:, None, None, :])  # (batch, 1, queries, keys)
+            of_rows = self.segments[:, keys - queries : keys][:, None, _index(rows), None]  # (batch, 1, rows, 1)
+            drawn = _both(drawn, of_rows == self.segments[:, None, None, _index(columns)])
         return drawn
 
-    def _near(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        """The rules that look only at distance, (queries, keys)."""
-        slot = torch.arange(keys - queries, keys, device=device)[:, None]  # (queries, 1)
-        back = slot - torch.arange(keys, device=device)  # (queries, keys), slots back from the query to the key
+    def _near(self, rows: range, columns: Slots, first: int, device: torch.device) -> Tensor:
+        """The rules that look at slots, (rows, columns), or with a prefix (batch, 1, rows, columns)."""
+        slot = torch.arange(rows.start + first, rows.stop + first, device=device)[:, None]  # (rows, 1)
+        key = columns if isinstance(columns, Tensor) else torch.arange(columns.start, columns.stop, device=device)
+        back = slot - key  # (rows, columns), slots back from the query to the key
         near = back >= 0 if self.causal else torch.ones_like(back, dtype=torch.bool)
-        return near if self.window is None else near & (back.abs() < self.window)
+        if self.prefix is not None:
+            near = near | self.prefix[:, None, None, _index(columns)]
+        if self.window is not None:
+            near = near & (back.abs() < self.window)
+        return near if self.own else near & (back != 0)
 
     def padded(self, valid: Tensor | None) -> "AttentionMask":
         """The same rules and this padding too; `valid`: (batch, keys) bool or None."""
         return self if valid is None else replace(self, valid=_both(self.valid, valid))
 
 
+def cut(pairs: Tensor, rows: range, columns: Slots) -> Tensor:
+    """Some queries and keys of what broadcasts to (..., queries, keys); a size of 1 is left as it is."""
+    pairs = pairs[None] if pairs.dim() == 1 else pairs
+    if pairs.shape[-2] > 1:
+        pairs = pairs[..., _index(rows), :]
+    return pairs[..., _index(columns)] if pairs.shape[-1] > 1 else pairs
+
+
+def _index(part: Slots) -> slice | Tensor:
+    return part if isinstance(part, Tensor) else slice(part.start, part.stop)
+
+
 def _both(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     if left is None or right is None:
         return right if left is None else left
     return left & right
+
+
+def _sum(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left + right
+
+
+def _both_prefixes(left: AttentionMask, right: AttentionMask) -> Tensor | None:
+    """Keys that no causal rule hides: those of both prefixes, where both rules are causal."""
+    if not (left.causal and right.causal):
+        return left.prefix if left.causal else right.prefix
+    if left.prefix is None or right.prefix is None:
+        return None
+    return left.prefix & right.prefix
 
 
 def _crossed(left: Tensor | None, right: Tensor | None) -> Tensor | None:

@@ -1,36 +1,87 @@
-"""Rotary position embedding (Su et al., 2021, arXiv:2104.09864), in the half-split layout of Llama."""
+"""Rotary position embedding (Su et al., 2021, arXiv:2104.09864)."""
+
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from clearhead.core.errors import ConfigError
+from clearhead.core.registry import Choice
 from clearhead.model.position.base import POSITIONS, Position
+from clearhead.model.position.scaling import SCALINGS
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 @POSITIONS.register("rope")
 class Rotary(Position):
-    """Rotate feature pair (i, i + d_head/2) of queries and keys by t * base^(-2i/d_head) radians.
+    """Rotate pair i of the features of queries and keys by t * base^(-2i/width) radians.
 
     The angles are never computed in less than float32, whatever the number format of the model: at position 500
     bfloat16 cannot tell neighbours apart.
+
+    Args:
+        base: the longest wave is 2 pi times this many tokens.
+        layout: which features are a pair: halves = (i, i + width/2) as in Llama; pairs = (2i, 2i + 1) as in RoFormer.
+        fraction: share of the features of a head that is rotated, the first ones; their number is the width.
+        scaling: how the frequencies are changed for longer texts.
     """
 
-    def __init__(self, d_model: int, heads: int, d_head: int, length: int, *, base: float = 10_000.0) -> None:
+    rotates: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        d_head: int,
+        length: int,
+        *,
+        base: float = 10_000.0,
+        layout: Literal["halves", "pairs"] = "halves",
+        fraction: Fraction = 1.0,
+        scaling: Annotated[Choice, AfterValidator(SCALINGS.check)] = Choice(kind="none"),  # noqa: B008 (frozen)
+    ) -> None:
         super().__init__(d_model, heads, d_head, length)
-        if d_head % 2:
-            remedy = "set model.d_head to an even number"
-            raise ConfigError("rope turns pairs of features", found=f"d_head {d_head}", remedy=remedy)
+        self.width = int(d_head * fraction)
+        if self.width % 2 or not self.width:
+            found = f"d_head {d_head}" + (f", fraction {fraction}" if fraction < 1 else "")
+            raise ConfigError("rope turns pairs of features", found=found, remedy="set model.d_head to an even number")
         if base <= 0:
             raise ConfigError("the base of rope is a length", found=f"base {base}", expected="a positive number")
-        self.base = base
+        self.base, self.layout = base, layout
+        self.scaling = SCALINGS.build(scaling, base)
 
     def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        exact = torch.promote_types(states.dtype, torch.float32)
-        angles = self._angles(positions[:, None], states.shape[-1], exact)  # (batch or 1, 1, length, d_head / 2)
-        cosine, sine = angles.cos().to(states.dtype), angles.sin().to(states.dtype)
-        left, right = states.chunk(2, dim=-1)  # each (batch, heads, length, d_head / 2)
-        return torch.cat([left * cosine - right * sine, right * cosine + left * sine], dim=-1)
+        turned, rest = torch.split(states, [self.width, states.shape[-1] - self.width], dim=-1)
+        cosine, sine = self._turns(positions[:, None], states.dtype)  # each (batch or 1, 1, length, width / 2)
+        split, join = LAYOUTS[self.layout]
+        left, right = split(turned)  # each (batch, heads, length, width / 2)
+        both = join(left * cosine - right * sine, right * cosine + left * sine)  # (batch, heads, length, width)
+        return torch.cat([both, rest], dim=-1) if rest.shape[-1] else both
 
-    def _angles(self, positions: Tensor, d_head: int, dtype: torch.dtype) -> Tensor:
-        exponent = torch.arange(0, d_head, 2, dtype=dtype, device=positions.device) / d_head  # (d_head / 2,)
-        return positions[..., None] * self.base**-exponent
+    def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the angles of each pair, (..., width / 2)."""
+        exact = torch.promote_types(dtype, torch.float32)
+        exponent = torch.arange(0, self.width, 2, dtype=exact, device=positions.device) / self.width  # (width / 2,)
+        angles = positions[..., None] * self.scaling(self.base**-exponent)
+        amplitude = self.scaling.amplitude
+        return (amplitude * angles.cos()).to(dtype), (amplitude * angles.sin()).to(dtype)
+
+
+def _halves(states: Tensor) -> tuple[Tensor, Tensor]:
+    left, right = states.chunk(2, dim=-1)
+    return left, right
+
+
+def _pairs(states: Tensor) -> tuple[Tensor, Tensor]:
+    return states[..., 0::2], states[..., 1::2]
+
+
+Split = Callable[[Tensor], tuple[Tensor, Tensor]]
+Join = Callable[[Tensor, Tensor], Tensor]
+LAYOUTS: dict[str, tuple[Split, Join]] = {  # how a width comes apart into the two members of its pairs, and together
+    "halves": (_halves, lambda left, right: torch.cat([left, right], dim=-1)),
+    "pairs": (_pairs, lambda left, right: torch.stack([left, right], dim=-1).flatten(-2)),
+}

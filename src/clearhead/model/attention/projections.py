@@ -1,0 +1,78 @@
+"""From the stream to queries, keys and values: W_Q, W_K and W_V (Vaswani et al., 2017, section 3.2.2)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clearhead.core.registry import Registry
+from clearhead.model.cache import KeyValue
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSizes:
+    """How a width is cut into heads."""
+
+    d_model: int
+    heads: int  # of the queries
+    kv_heads: int  # of keys and values; divides heads
+    d_head: int
+
+    @property
+    def rows(self) -> list[int]:
+        """Output features of the projections to queries, keys and values."""
+        return [self.heads * self.d_head, self.kv_heads * self.d_head, self.kv_heads * self.d_head]
+
+
+class Projections(nn.Module):
+    """The doorway of the family. Wiring: sizes, whether there are biases."""
+
+    def __init__(self, sizes: HeadSizes, bias: bool) -> None:  # noqa: FBT001 (wiring)
+        super().__init__()
+        self.sizes = sizes
+
+    def all(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(batch, length, d_model) -> queries, keys and values, each (batch, its heads, length, d_head)."""
+        return self.queries(hidden), *self.keys_values(hidden)
+
+    def queries(self, hidden: Tensor) -> Tensor:
+        """(batch, length, d_model) -> (batch, heads, length, d_head)."""
+        raise NotImplementedError
+
+    def keys_values(self, hidden: Tensor) -> KeyValue:
+        """(batch, length, d_model) -> keys and values, each (batch, kv_heads, length, d_head)."""
+        raise NotImplementedError
+
+    def split(self, states: Tensor) -> Tensor:
+        """(batch, length, heads * d_head) -> (batch, heads, length, d_head)."""
+        batch, length, features = states.shape
+        return states.view(batch, length, features // self.sizes.d_head, self.sizes.d_head).transpose(1, 2)
+
+
+PROJECTIONS: Registry[Projections] = Registry("projections")
+
+
+@PROJECTIONS.register("fused")
+class Fused(Projections):
+    """W_Q, W_K and W_V as row blocks of one matrix, in that order, as torch's in_proj_weight: one product."""
+
+    def __init__(self, sizes: HeadSizes, bias: bool) -> None:  # noqa: FBT001 (wiring)
+        super().__init__(sizes, bias)
+        self.weight = nn.Parameter(torch.empty(sum(sizes.rows), sizes.d_model))  # (q + k + v features, d_model)
+        self.bias = nn.Parameter(torch.zeros(sum(sizes.rows))) if bias else None
+        nn.init.xavier_uniform_(self.weight)
+
+    def all(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = torch.split(F.linear(hidden, self.weight, self.bias), self.sizes.rows, dim=-1)
+        return self.split(query), self.split(key), self.split(value)
+
+    def queries(self, hidden: Tensor) -> Tensor:
+        end = self.sizes.rows[0]
+        return self.split(F.linear(hidden, self.weight[:end], None if self.bias is None else self.bias[:end]))
+
+    def keys_values(self, hidden: Tensor) -> KeyValue:
+        start = self.sizes.rows[0]
+        both = F.linear(hidden, self.weight[start:], None if self.bias is None else self.bias[start:])
+        key, value = torch.split(both, self.sizes.rows[1:], dim=-1)
+        return self.split(key), self.split(value)
