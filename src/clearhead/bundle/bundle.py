@@ -2,7 +2,7 @@
 
 config.json               sizes and parts of the model, names of the tokenizer files, history
 model.safetensors         weights
-tokenizer.json            the tokenizer, or source_tokenizer.json and target_tokenizer.json
+tokenizer.json            the tokenizer, or source_tokenizer.json and target_tokenizer.json, or none
 generation_config.json    how to search
 README.md                 what the model is and how well it does
 
@@ -23,12 +23,13 @@ from clearhead.bundle.weights import load_weights, read_weights, save_weights, w
 from clearhead.core.errors import BundleError, ClearheadError, ConfigError, StorageError
 from clearhead.core.files import folder_atomic, make_folder, read_json, storage, write_atomic, write_json
 from clearhead.model import ModelConfig, Transformer
-from clearhead.text import Tokenizer
+from clearhead.text import NO_TOKENIZER, Tokenizer
 
 FORMAT = 1  # of config.json; a reader refuses a larger number
 SAVED = ".bundle"  # a complete save, some of whose files may be in their places already
 COPY = "copy the whole folder of the model again"
 JOINT, SEPARATE = ("tokenizer.json",), ("source_tokenizer.json", "target_tokenizer.json")
+NONE: tuple[str, ...] = ()  # a model whose texts nobody can read: logits only
 
 
 @dataclass
@@ -54,14 +55,23 @@ class Bundle:
 
     def _write(self, folder: Path) -> None:
         save_weights(folder / "model.safetensors", weights_of(self.model))
-        names = JOINT if self.source is self.target else SEPARATE
-        self.source.save(folder / names[0])
-        self.target.save(folder / names[-1])
+        for name, tokenizer in self.tokenizers.items():
+            tokenizer.save(folder / name)
         write_json(folder / "generation_config.json", self.search)
         write_atomic(folder / "README.md", model_card(self.model, self.history))
-        about = {"model_type": "clearhead", "format": FORMAT, "tokenizers": names}
+        about: dict[str, Any] = {"model_type": "clearhead", "format": FORMAT, "tokenizers": list(self.tokenizers)}
+        given = {name: each.given for name, each in self.tokenizers.items() if each.given}
+        about |= {"special": given} if given else {}
         about |= {"model": self.model.config.model_dump(mode="json"), "history": self.history}
         write_json(folder / "config.json", about)
+
+    @property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """File name -> tokenizer: one, two, or none."""
+        if self.source == NO_TOKENIZER:
+            return {}
+        names = JOINT if self.source is self.target else SEPARATE
+        return dict(zip(names, (self.source, self.target), strict=False))
 
     @classmethod
     def load(cls, folder: Path) -> "Bundle":
@@ -73,7 +83,7 @@ class Bundle:
     def _read(cls, folder: Path) -> "Bundle":
         path = _present(folder, "config.json")
         about = _about(path)
-        config = _config(about["model"], path)
+        config = _config(about, path)
         model = Transformer(config)
         weights = _present(folder, "model.safetensors")
         load_weights(model, read_weights(weights), weights)
@@ -167,19 +177,31 @@ def _about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _config(model: dict[str, Any], where: Path) -> ModelConfig:
+def _config(about: dict[str, Any], where: Path) -> ModelConfig:
     try:
-        return ModelConfig.model_validate(model)
+        return ModelConfig.model_validate(about["model"])
     except ValidationError as error:
-        raise damaged(error, where) from None
+        problem = damaged(error, where)
+        if about["history"].get("plugins"):
+            problem = BundleError(problem.what, where=problem.where, remedy=_plugins(about["history"]["plugins"]))
+        raise problem from None
+
+
+def _plugins(needed: Any) -> str:
+    """A model folder never runs code: it tells whose parts it was trained with."""
+    files = ", ".join(f"{each['file']} (SHA-256 {each['sha256'][:12]}...)" for each in needed)
+    return f"it was trained with {files}: if you trust that file, name it with clearhead --plugin FILE"
 
 
 def _tokenizers(folder: Path, about: dict[str, Any], where: Path) -> tuple[Tokenizer, Tokenizer]:
-    names = about.get("tokenizers") or (JOINT if (folder / JOINT[0]).exists() else SEPARATE)
-    if tuple(names) not in (JOINT, SEPARATE):
-        expected = f"{list(JOINT)} or {list(SEPARATE)}"
+    names = about.get("tokenizers", JOINT if (folder / JOINT[0]).exists() else SEPARATE)
+    if not isinstance(names, list | tuple) or tuple(names) not in (JOINT, SEPARATE, NONE):
+        expected = f"{list(JOINT)}, {list(SEPARATE)} or {list(NONE)}"
         raise BundleError("damaged config", where=f"{where}, tokenizers", found=names, expected=expected)
-    loaded = [Tokenizer.load(_present(folder, name)) for name in names]
+    given = about.get("special", {})
+    if not isinstance(given, dict) or not all(isinstance(each, dict) for each in given.values()):
+        raise BundleError("damaged config", where=f"{where}, special", found=given, expected="roles and tokens")
+    loaded = [Tokenizer.load(_present(folder, name), special=given.get(name)) for name in names] or [NO_TOKENIZER]
     return loaded[0], loaded[-1]
 
 

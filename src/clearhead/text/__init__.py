@@ -1,5 +1,6 @@
 """Text to token ids and back: tokenizers, their trainers, their special tokens."""
 
+from clearhead.text.absent import NO_TOKENIZER
 from clearhead.text.base import TOKENIZERS, TokenizerKind
 from clearhead.text.bpe import BpeKind
 from clearhead.text.byte import ByteKind
@@ -12,6 +13,7 @@ from clearhead.text.unigram import UnigramKind
 from clearhead.text.wordpiece import WordPieceKind, wordpiece_tokenizer
 
 __all__ = [
+    "NO_TOKENIZER",
     "TOKENIZERS",
     "BpeKind",
     "ByteBpeKind",

@@ -26,6 +26,7 @@ class Tokenizer:
         pad, unk, bos, eos, mask, cls, sep: ids of the special tokens; None where the vocabulary lacks one.
             `[CLS]` and `[SEP]` also serve as bos and eos, and `<bos>`/`<s>` and `<eos>`/`</s>` as cls and
             sep.
+        given: the tokens that were named for some roles; no file of the library holds them.
         special_ids: the ids of all special tokens, extra ones included.
         vocab_size: one more than the largest id.
     """
@@ -43,6 +44,7 @@ class Tokenizer:
         backend.no_padding()
         backend.no_truncation()
         self.backend = backend
+        self.given = dict(special or {})
         added = backend.get_added_tokens_decoder()
         self._roles = discover({each.content for each in added.values() if each.special}, special)
         self.pad, self.unk, self.bos, self.eos = (self._role(name) for name in ("pad", "unk", "bos", "eos"))
@@ -158,7 +160,7 @@ class Tokenizer:
         return hash(self.to_json())
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _from_json, (self.to_json(), self._roles)
+        return _from_json, (self.to_json(), self.given)
 
     def __repr__(self) -> str:
         return f"Tokenizer({type(self.backend.model).__name__}, {self.vocab_size:,} tokens)"
