@@ -10,13 +10,12 @@ from torch_twin import close, copy, pairs, shake, twin
 
 from clearhead.core.registry import Choice
 from clearhead.model import CAUSAL, NO_CACHE, AttentionMask, Memory, ModelConfig, Transformer
-from clearhead.model.attention import CrossAttention, Dot, SelfAttention
-from clearhead.model.attention.multihead import HeadSizes
+from clearhead.model.attention import CrossAttention, Dot, Fused, HeadSizes, SelfAttention
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.feedforward.gated import Gated
 from clearhead.model.feedforward.plain import Plain
 from clearhead.model.norm import LayerNorm, RMSNorm
-from clearhead.model.position import NoPosition
+from clearhead.model.position import UNRELATED, NoPosition
 from clearhead.model.position.sinusoidal import sinusoidal_table
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -97,7 +96,7 @@ def test_the_decoder_is_that_of_torch_with_padded_targets_too(tiny, residual, fe
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
 def test_self_attention_is_that_of_torch(bias, causal):
-    ours = SelfAttention(SIZES, Dot(2, 6, 0.0), NoPosition(12, 2, 6, 7), bias=bias)
+    ours = SelfAttention(Fused(SIZES, bias), Dot(2, 6, 0.0), NoPosition(12, 2, 6, 7), bias=bias)
     theirs = nn.MultiheadAttention(12, 2, bias=bias, batch_first=True)
     matched = attention_pairs(ours, theirs)
     hidden = torch.randn(BATCH, SOURCE, 12)
@@ -110,7 +109,7 @@ def test_self_attention_is_that_of_torch(bias, causal):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_cross_attention_is_that_of_torch(bias):
-    ours = CrossAttention(SIZES, Dot(2, 6, 0.0), bias=bias)
+    ours = CrossAttention(Fused(SIZES, bias), Dot(2, 6, 0.0), bias=bias)
     theirs = nn.MultiheadAttention(12, 2, bias=bias, batch_first=True)
     matched = attention_pairs(ours, theirs)
     hidden, memory = torch.randn(BATCH, TARGET, 12), torch.randn(BATCH, SOURCE, 12)
@@ -120,12 +119,12 @@ def test_cross_attention_is_that_of_torch(bias):
 
 
 def test_the_weights_of_each_head_are_those_of_torch():
-    ours = SelfAttention(SIZES, Dot(2, 6, 0.0), NoPosition(12, 2, 6, 7), bias=True)
+    ours = SelfAttention(Fused(SIZES, True), Dot(2, 6, 0.0), NoPosition(12, 2, 6, 7), bias=True)
     theirs = nn.MultiheadAttention(12, 2, batch_first=True)
     attention_pairs(ours, theirs)
     hidden = torch.randn(BATCH, SOURCE, 12)
     query, key, _ = ours.projections.all(hidden)
-    found = ours.kernel.weights(query, key, AttentionMask(valid=VALID), None)
+    found = ours.kernel.weights(query, key, AttentionMask(valid=VALID), UNRELATED)
     _, expected = theirs(hidden, hidden, hidden, key_padding_mask=~VALID, average_attn_weights=False)
     close(found, expected)
 
@@ -190,6 +189,8 @@ def test_a_gate_multiplies_the_inner_map(name):
 ACTIVATIONS = {
     "relu": lambda x: max(0.0, x),
     "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "linear": lambda x: x,
     "silu": lambda x: x / (1 + math.exp(-x)),
     "swiglu": lambda x: x / (1 + math.exp(-x)),
     "geglu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
@@ -226,5 +227,5 @@ def test_stacks_are_matched_to_the_last_parameter(tiny):
 def test_causal_attention_is_the_fused_kernel_of_torch():
     query, key, value = torch.randn(3, BATCH, 2, SOURCE, 6).unbind()
     expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    close(Dot(2, 6, 0.0)(query, key, value, CAUSAL, None), expected)
-    close(Dot(2, 6, 0.0).weights(query, key, CAUSAL, None) @ value, expected)
+    close(Dot(2, 6, 0.0)(query, key, value, CAUSAL, UNRELATED), expected)
+    close(Dot(2, 6, 0.0).weights(query, key, CAUSAL, UNRELATED) @ value, expected)

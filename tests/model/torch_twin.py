@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from clearhead.model import Transformer
-from clearhead.model.transformer import Stack
+from clearhead.model.stack import Stack
 
 ATTENTION = {
     "in_proj_weight": "projections.weight",

@@ -3,6 +3,8 @@
 with recording(model) as record:
     model.decode(target, model.encode(source))
 record["decoder.blocks.2.cross"]  # (batch, heads, target, source)
+
+`recording(model, EVERYTHING)` sees embeddings, queries, keys, values, scores, the stream and the norms as well.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +17,11 @@ from torch import Tensor, nn
 
 from clearhead.core.errors import ModelError
 from clearhead.core.registry import nearest
-from clearhead.model.attention.base import Kernel
+from clearhead.model.attention.base import Kernel, Scored, grouped, pair_bias
+from clearhead.model.block import Block
+from clearhead.model.embedding import EmbeddingSum
+from clearhead.model.norm import Norm
+from clearhead.model.residual import Residual
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,18 @@ class Record:
     Attention weights have the name of their module, `encoder.blocks.0.attention` or `decoder.blocks.2.cross`, and
     the shape (batch, heads, queries, keys). They are those before dropout. In a search the beams of one source
     stand side by side among the queries of cross-attention, as the model computes them.
+
+    With EVERYTHING there are besides:
+
+        encoder.embedding                        (batch, length, width), positions added
+        encoder.blocks.0.attention.queries       (batch, heads, queries, d_head), positions applied
+        encoder.blocks.0.attention.keys          (batch, kv_heads, keys, d_head), and .values
+        encoder.blocks.0.attention.scores        (batch, heads, queries, keys) before mask and softmax, if there are any
+        encoder.blocks.0.attention.mixed         (batch, heads, queries, d_head), before the heads are joined
+        encoder.blocks.0.attention_residual      (batch, length, d_model), the stream after the sub-layer
+        encoder.blocks.0.attention_residual.norm (batch, length, d_model)
+        encoder.blocks.0                         (batch, length, d_model), the stream after the block
+        encoder.last                             (batch, length, d_model), what the stack returns
     """
 
     calls: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -57,12 +75,42 @@ class Tap:
 
 
 def _weights(kernel: Kernel, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    query, key, _, mask, bias = inputs
-    return kernel.weights(query, key, mask, bias)
+    query, key, _, mask, relation = inputs
+    return kernel.weights(query, key, mask, relation)
+
+
+def _scores(kernel: Scored, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    query, key, _, mask, relation = inputs
+    scores, bias = kernel.scores(query, grouped(key, query.shape[1])), pair_bias(mask, relation)
+    return scores if bias is None else scores + bias
+
+
+def _output(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    return output
+
+
+def _input(index: int) -> Callable[[Any, tuple[Any, ...], Any], Tensor]:
+    return lambda module, inputs, output: inputs[index]
+
+
+def _in_attention(name: str) -> Callable[[str], str]:
+    return lambda path: f"{path.removesuffix('kernel')}{name}"
 
 
 ATTENTION_WEIGHTS = Tap(at=Kernel, name=lambda path: path.removesuffix(".kernel"), take=_weights)
-TAPS = (ATTENTION_WEIGHTS,)  # what more is worth recording is one more tap
+TAPS = (ATTENTION_WEIGHTS,)
+EVERYTHING = (  # what more is worth recording is one more tap
+    ATTENTION_WEIGHTS,
+    Tap(at=Scored, name=_in_attention("scores"), take=_scores),
+    Tap(at=Kernel, name=_in_attention("queries"), take=_input(0)),
+    Tap(at=Kernel, name=_in_attention("keys"), take=_input(1)),
+    Tap(at=Kernel, name=_in_attention("values"), take=_input(2)),
+    Tap(at=Kernel, name=_in_attention("mixed"), take=_output),
+    Tap(at=EmbeddingSum, name=lambda path: path.replace("embedding_sum", "embedding"), take=_output),
+    Tap(at=Residual, name=lambda path: path, take=_output),
+    Tap(at=Block, name=lambda path: path, take=_output),
+    Tap(at=Norm, name=lambda path: path, take=_output),
+)
 
 
 @contextmanager

@@ -2,55 +2,18 @@
 
 encode: source ids ─ embedding ─ block x N ─ last norm ─▶ Memory
 decode: target ids ─ embedding ─ block x N (reads Memory) ─ last norm ─▶ hidden
-logits: hidden ─ output matrix ─▶ (batch, length, vocab)
+logits: hidden ─ head ─▶ (batch, length, vocab)
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clearhead.core.errors import ConfigError, ModelError
-from clearhead.model.attention import ATTENTIONS, CrossAttention, SelfAttention
-from clearhead.model.attention.base import Kernel
+from clearhead.core.errors import ModelError
+from clearhead.model.assembly import embedding_of, head_of, stack_of
 from clearhead.model.attention.multihead import Memory
-from clearhead.model.block import Block
 from clearhead.model.cache import NO_CACHE, Cache
 from clearhead.model.config import ModelConfig
-from clearhead.model.embedding import Embedding
-from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.mask import CAUSAL, OPEN, AttentionMask
-from clearhead.model.norm import NORMS
-from clearhead.model.position import POSITIONS
-from clearhead.model.position.base import Position
-from clearhead.model.residual import RESIDUALS, Residual
-
-
-class Stack(nn.Module):
-    """Embedding, blocks and the norm after the last one."""
-
-    def __init__(self, config: ModelConfig, layers: int, table: nn.Parameter, *, cross: bool) -> None:
-        super().__init__()
-        sizes = config.sizes
-        position = POSITIONS.build(config.position, sizes.d_model, sizes.heads, sizes.d_head, config.length)
-        scale = config.d_model**0.5 if config.scale_embedding else 1.0
-        self.embedding = Embedding(table, position, pad=config.pad, scale=scale, dropout=config.dropout)
-        self.blocks = nn.ModuleList(_block(config, position, cross=cross) for _ in range(layers))
-        self.last = _residual(config).final(lambda: _norm(config))
-
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        mask: AttentionMask,
-        memory: Memory | None = None,
-        cache: Cache = NO_CACHE,
-    ) -> Tensor:
-        """Ids (batch, length), positions (batch or 1, length) -> hidden states (batch, length, d_model)."""
-        hidden = self.embedding(tokens, positions)
-        for index, block in enumerate(self.blocks):
-            hidden = block(hidden, positions, mask, memory, cache.layer(index))
-        final: Tensor = self.last(hidden)
-        return final
 
 
 class Transformer(nn.Module):
@@ -59,13 +22,15 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        target = _table(config, config.target_vocab or config.source_vocab)
+        target = embedding_of(config, config.target_vocab or config.source_vocab)
         if config.encoder_layers:
-            source = target if config.one_table else _table(config, config.source_vocab or config.target_vocab)
-            self.encoder = Stack(config, config.encoder_layers, source, cross=False)
+            source = target if config.one_table else embedding_of(config, config.source_vocab or config.target_vocab)
+            self.encoder = stack_of(config, config.encoder_layers, source, causal=False, cross=False)
         if config.decoder_layers:
-            self.decoder = Stack(config, config.decoder_layers, target, cross=bool(config.encoder_layers))
-        self.output = target if config.tie != "none" else _table(config, len(target))  # (vocab, d_model)
+            cross = bool(config.encoder_layers)
+            self.decoder = stack_of(config, config.decoder_layers, target, causal=True, cross=cross)
+        self.head = head_of(config, target)
+        self.output = self.head.matrix  # (vocab, d_model); for labels (labels, d_model)
 
     def encode(
         self,
@@ -74,20 +39,22 @@ class Transformer(nn.Module):
         *,
         mask: AttentionMask = OPEN,
         positions: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> Memory:
         """Read the source.
 
         Args:
-            source: (batch, source) int64 ids.
+            source: (batch, source) int64 ids, or what else the embedding reads.
             valid: (batch, source) bool, False for padding; None = no padding.
             mask: further rules of visibility; by default every token sees every token.
             positions: (batch or 1, source) int64; None = 0, 1, 2, ... counted over valid tokens.
+            segments: (batch, source) int64 token types of a model that has them; None = all 0.
         """
         if not self.config.encoder_layers:
             raise ModelError("a decoder-only model has no encoder", remedy="call decode")
         if positions is None:
-            positions = _positions(source, valid)
-        return Memory(self.encoder(source, positions, mask.padded(valid)), valid)
+            positions = _positions(self.encoder.embedding.length(source), valid, source.device)
+        return Memory(self.encoder(source, positions, self._rules(mask, valid), segments=segments), valid)
 
     def decode(
         self,
@@ -114,13 +81,17 @@ class Transformer(nn.Module):
         if positions is None:
             if cache is not NO_CACHE:
                 raise ModelError("a cache does not know positions", remedy="pass positions= of the new tokens")
-            positions = _positions(target, valid)
-        hidden: Tensor = self.decoder(target, positions, mask.padded(valid), memory, cache)
+            positions = _positions(target.shape[1], valid, target.device)
+        hidden: Tensor = self.decoder(target, positions, self._rules(mask, valid), memory, cache)
         return hidden
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(..., d_model) -> (..., vocab), unnormalised log-probabilities of the next token."""
-        return F.linear(hidden, self.output)
+    def logits(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        """(..., d_model) -> (..., vocab), unnormalised log-probabilities of the next token, or what else the head says.
+
+        A head that pools reads (batch, length, d_model) and `valid`, (batch, length) bool, False for padding.
+        """
+        scores: Tensor = self.head(hidden, valid)
+        return scores
 
     def forward(
         self,
@@ -143,7 +114,12 @@ class Transformer(nn.Module):
         """The most tokens that the decoder can read; None = no limit."""
         if not self.config.decoder_layers:
             return None
-        return self.decoder.embedding.position.limit
+        return self.decoder.embedding_sum.position.limit
+
+    def _rules(self, mask: AttentionMask, valid: Tensor | None) -> AttentionMask:
+        """What is visible in self-attention: the given rules, padding, and the model's own window."""
+        padded = mask.padded(valid)
+        return padded if self.config.window is None else padded & AttentionMask(window=self.config.window)
 
     def _check_decoding(self, target: Tensor, memory: Memory | None) -> None:
         """Refuse what would be an error deep inside, or a wrong result without one."""
@@ -161,49 +137,7 @@ class Transformer(nn.Module):
             raise ModelError("targets do not divide among sources", found=found, expected="so many targets for each")
 
 
-def _positions(tokens: Tensor, valid: Tensor | None) -> Tensor:
+def _positions(length: int, valid: Tensor | None, device: torch.device) -> Tensor:
     if valid is None:
-        return torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, length)
+        return torch.arange(length, device=device)[None]  # (1, length)
     return (valid.long().cumsum(dim=1) - 1).clamp(min=0)  # (batch, length)
-
-
-def _table(config: ModelConfig, vocab: int) -> nn.Parameter:
-    if config.pad >= vocab:
-        found, remedy = f"{vocab} tokens, pad {config.pad}", "set source_vocab and target_vocab from the tokenizers"
-        raise ConfigError("the vocabulary has no row for padding", found=found, remedy=remedy)
-    return nn.Parameter(torch.randn(vocab, config.d_model) * config.d_model**-0.5)  # (vocab, d_model)
-
-
-def _norm(config: ModelConfig) -> nn.Module:
-    return NORMS.build(config.norm, config.d_model)
-
-
-def _residual(config: ModelConfig) -> Residual:
-    return RESIDUALS.build(config.residual, lambda: _norm(config), config.dropout)
-
-
-def _kernel(config: ModelConfig) -> Kernel:
-    sizes = config.sizes
-    return ATTENTIONS.build(config.attention, sizes.heads, sizes.d_head, config.attention_dropout)
-
-
-def _block(config: ModelConfig, position: Position, *, cross: bool) -> Block:
-    bias = config.bias
-    block = Block(
-        attention=SelfAttention(config.sizes, _kernel(config), position, bias=bias),
-        cross=CrossAttention(config.sizes, _kernel(config), bias=bias) if cross else None,
-        feedforward=FEEDFORWARDS.build(
-            config.feedforward, config.d_model, config.d_ff, config.feedforward_dropout, bias
-        ),
-        residual=lambda: _residual(config),
-    )
-    block.apply(_initialise)
-    return block
-
-
-def _initialise(module: nn.Module) -> None:
-    """Glorot and Bengio, 2010, for the matrices, zero for the biases."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -1,13 +1,20 @@
 """Root mean square normalisation (Zhang and Sennrich, 2019, arXiv:1910.07467)."""
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from clearhead.model.norm.base import NORMS
+from clearhead.model.norm.base import NORMS, Norm
 
 
 @NORMS.register("rmsnorm")
-class RMSNorm(nn.RMSNorm):
-    """Each token divided by the root mean square of its d_model features, then a gain."""
+class RMSNorm(Norm):
+    """Each token divided by the root mean square of its features, then a gain."""
 
-    def __init__(self, d_model: int, *, epsilon: float = 1e-6) -> None:
-        super().__init__(d_model, eps=epsilon)
+    def __init__(self, features: int, *, epsilon: float = 1e-6) -> None:
+        super().__init__(features)
+        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.ones(features))
+
+    def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        return F.rms_norm(hidden, self.weight.shape, self.weight, self.epsilon)

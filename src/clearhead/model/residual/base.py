@@ -1,31 +1,55 @@
 """The doorway of the residual family: join a sub-layer's output to the stream, norm and dropout in their places."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from clearhead.core.registry import Registry
 from clearhead.model.dropout import Dropout
+from clearhead.model.norm import NoNorm, Norm
 
-Norm = Callable[[], nn.Module]
+NewNorm = Callable[[], Norm]
+Sublayer = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How deep the model is, and on which side a residual stands."""
+
+    encoder_layers: int
+    decoder_layers: int
+    decodes: bool
 
 
 class Residual(nn.Module):
-    """Wiring: a function that makes a norm, and the dropout rate of the sub-layer's output."""
+    """Wiring: a function that makes a norm, the dropout rate of the sub-layer's output, the depth of the model."""
 
-    def __init__(self, norm: Norm, dropout: float) -> None:
+    def __init__(self, norm: NewNorm, dropout: float, depth: Depth) -> None:
         super().__init__()
         self.norm = norm()
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """(batch, length, d_model) and a map of that shape to itself -> the new stream."""
+    def forward(self, hidden: Tensor, sublayer: Sublayer, valid: Tensor | None = None) -> Tensor:
+        """Join.
+
+        Args:
+            hidden: (batch, length, d_model).
+            sublayer: a map of that shape to itself.
+            valid: (batch, length) bool, False for padding; for norms that look at several tokens.
+
+        Returns:
+            The new stream, the shape of hidden.
+        """
         raise NotImplementedError
 
+    def initialise(self, sublayer: nn.Module) -> None:
+        """Change the initial weights of the sub-layer, if the scheme wants it; by default nothing."""
+
     @staticmethod
-    def final(norm: Norm) -> nn.Module:
+    def final(norm: NewNorm) -> Norm:
         """What a stack of such residuals applies after its last block; by default nothing."""
-        return nn.Identity()
+        return NoNorm(0)
 
 
 RESIDUALS: Registry[Residual] = Registry("residual")
