@@ -92,3 +92,12 @@ def test_on_a_cpu_each_core_gets_a_process_if_there_are_batches_for_it(tiny, mon
     }
     assert counts == {1: 1, 2: 2, 3: 1, 4: 4, 6: 2, 8: 4}
     assert process_count(tiny("train.accumulate=4", "train.threads=1"), cpu) == 1
+
+
+def test_torchrun_starts_the_same_run(tiny, tmp_path):
+    run(tiny(*PLAN, "train.processes=2"), tmp_path / "own")
+    (tmp_path / "recipe.yaml").write_text((tmp_path / "own/recipe.yaml").read_text())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "clearhead", "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    same_run(tmp_path / "own", tmp_path / "run")

@@ -29,7 +29,13 @@ def command(
     model: ModelFolder,
     source: Annotated[Path | None, typer.Option(help="Text file, one sentence a line.")] = None,
     target: Annotated[Path | None, typer.Option(help="Its reference translation, line by line.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Both in one file: .tsv (source, target) or .jsonl.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Pairs in one file: .tsv (source, target) or .jsonl. Else: text, or texts and classes."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="How to read --data: document=line, header=true, label=0.")
+    ] = None,
     language: Annotated[str, typer.Option(help="Code of the target language, for tokenising before BLEU.")] = "",
     output: Annotated[Path | None, typer.Option(help="Write the translations here, one a line.")] = None,
     beams: Beams = None,
@@ -37,9 +43,12 @@ def command(
     device: Device = "cpu",
     json: AsJson = False,
 ) -> None:
-    """Score a model: BLEU with its signature, chrF, loss and perplexity.
+    """Score a model: of a translator BLEU, chrF and loss; of a language model perplexity and bits per byte; of a
+    classifier accuracy and F1.
 
     Example: clearhead evaluate runs/multi30k --source test.en --target test.de --language de --json
+
+    Example: clearhead evaluate runs/tinystories --data test.jsonl
     """
     from clearhead.apply import load
     from clearhead.cli.searching import adjusted
@@ -47,9 +56,14 @@ def command(
     from clearhead.train.scores import score_translations
     from clearhead.train.validation import Translations
 
+    if data is not None and source is None and target is None and not data.exists():
+        require_file(data)
+    loaded = load(model, device=device)
+    if loaded.bundle.model.config.kind != "encoder-decoder":
+        _other(loaded, data, settings or [], as_json=json)
+        return
     pairs = _pairs(source, target, data)
     _require_place(output)
-    loaded = load(model, device=device)
     language = language or str(loaded.bundle.history.get("language", "en"))
     search = adjusted(loaded.search, beams=beams, length_penalty=length_penalty)
     held = Translations.read(pairs, loaded.bundle.source, loaded.bundle.target, language)
@@ -66,6 +80,19 @@ def command(
     scores |= {"sentences": len(pairs), "sentences_per_second": len(pairs) / seconds, "beams": search.beams}
     print_table(scores)
     if json:
+        print_json(scores)
+
+
+def _other(loaded: "Model", data: Path | None, settings: list[str], *, as_json: bool) -> None:
+    """A language model or a classifier."""
+    from clearhead.cli.options import setting
+    from clearhead.train.evaluation import evaluate
+
+    if data is None:
+        raise UsageError("which text is to be scored?", remedy="give --data PATH")
+    scores = evaluate(loaded.bundle, data, dict(map(setting, settings)))
+    print_table(scores)
+    if as_json:
         print_json(scores)
 
 

@@ -3,12 +3,13 @@
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import clearhead
-from clearhead.cli import data, demo, env, evaluate, info, tokenizer, train, translate
+from clearhead.cli import data, demo, env, evaluate, export_hf, import_hf, info, tokenizer, train, translate, verify
 from clearhead.cli.failures import failed, interruptible
 
 app = typer.Typer(
@@ -19,8 +20,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for each in (demo, train, translate, evaluate, info, env):
+for each in (demo, train, translate, evaluate, verify, info, env):
     app.command(each.__name__.rpartition(".")[2])(each.command)
+app.command("import")(import_hf.command)
+app.command("export")(export_hf.command)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 
@@ -36,8 +39,15 @@ def _clearhead(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A Python file with parts of your own; it is run.", metavar="FILE")
+    ] = None,
 ) -> None:
-    pass
+    if plugin:
+        from clearhead.core.plugins import load_plugin
+
+        for each in plugin:
+            load_plugin(each)
 
 
 def main() -> None:

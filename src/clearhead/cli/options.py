@@ -57,3 +57,16 @@ def require_file(path: Path | None) -> None:
         raise UsageError("no such file", where=path, remedy="check the path")
     if path is not None and path.is_dir():
         raise UsageError("a folder, not a file", where=path, remedy="name a file in it")
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Name and value of an option written name=value; the value is YAML."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        pass
+    raise UsageError("not an option", where="--set", found=repr(text), expected="name=value, e.g. vocab_size=8000")

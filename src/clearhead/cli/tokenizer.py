@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from clearhead.cli.lines import one_line, standard_input
-from clearhead.cli.options import require_file
+from clearhead.cli.options import require_file, setting
 from clearhead.core.errors import DataError, TokenizerError, UsageError
 
 app = typer.Typer(help="Train a tokenizer, or use one.", no_args_is_help=True)
@@ -31,7 +31,7 @@ def train(
 
     for each in files:
         require_file(each)
-    learner = TOKENIZERS.build(Choice(kind=kind, options=dict(map(_setting, option or []))))
+    learner = TOKENIZERS.build(Choice(kind=kind, options=dict(map(setting, option or []))))
     try:
         tokenizer = learner.train(line for file in files for _, line in read_lines(file))
     except TokenizerError as error:
@@ -84,18 +84,6 @@ def decode(
             raise DataError("not token ids", where=where, found=line, expected="whole numbers") from None
         except TokenizerError as error:
             raise DataError(error.what, where=where, found=error.found, expected=error.expected) from None
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    import yaml
-
-    name, equals, value = text.partition("=")
-    try:
-        if name and equals:
-            return name, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        pass
-    raise UsageError("not an option", where="--set", found=repr(text), expected="name=value, e.g. vocab_size=8000")
 
 
 def _loaded(path: Path) -> Any:

@@ -1,8 +1,8 @@
 """A user's own parts: a Python file that registers them, run only because the user named it.
 
 A plugin is ordinary Python and may do anything that its user may do. So nothing but the user's word runs one: the key
-`plugins` of a recipe, or `clearhead --plugin FILE`. A model folder only tells which plugins it needs; it holds no code, and
-opening it runs none.
+`plugins` of a recipe, or `clearhead --plugin FILE`. A model folder only tells which plugins it needs; it holds no code,
+and opening it runs none.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def load_plugin(path: Path) -> None:
 
 
 def fingerprints(paths: Iterable[str]) -> list[dict[str, str]]:
-    """File name and SHA-256 of each loaded plugin: what a model folder records, so that the right one is found again."""
+    """File name and SHA-256 of each loaded plugin: what a model records, so that the right one is found again."""
     modules = [(Path(each).name, sys.modules[_module_name(Path(each).expanduser().resolve())]) for each in paths]
     return [{"file": name, "sha256": module.__dict__["SHA256"]} for name, module in modules]
 

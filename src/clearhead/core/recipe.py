@@ -134,7 +134,7 @@ def _explained(
     location = [str(each) for each in problem["loc"]]
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, OptionError):
-        location.append(cause.option)
+        location.extend(cause.option.split("."))  # a check of the whole recipe names a dotted key
     where = _where(location, text, path, overrides)
     if isinstance(cause, ConfigError):
         return ConfigError(cause.what, where=where, found=cause.found, expected=cause.expected, remedy=cause.remedy)

@@ -27,13 +27,13 @@ class Store:
         try:
             self.count, dtype = int(about["sequences"]), {"uint16": np.uint16, "uint32": np.uint32}[about["dtype"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(folder, f"{about!r} in store.json") from error
-        self._tokens = _mapped(folder / "tokens.bin", np.dtype(dtype))
-        self._ends = _mapped(folder / "ends.bin", np.dtype(np.int64))
+            raise damaged(folder, f"{about!r} in store.json") from error
+        self._tokens = mapped(folder / "tokens.bin", np.dtype(dtype))
+        self._ends = mapped(folder / "ends.bin", np.dtype(np.int64))
         if len(self._ends) != self.count:
-            raise _damaged(folder, f"{len(self._ends)} sequences", f"{self.count}")
+            raise damaged(folder, f"{len(self._ends)} sequences", f"{self.count}")
         if len(self._tokens) != (self._ends[-1] if self.count else 0):
-            raise _damaged(folder, f"{len(self._tokens)} tokens", f"{self._ends[-1] if self.count else 0}")
+            raise damaged(folder, f"{len(self._tokens)} tokens", f"{self._ends[-1] if self.count else 0}")
 
     def __len__(self) -> int:
         return self.count
@@ -65,7 +65,7 @@ def write_stores(folder: Path, columns: int, rows: Iterable[tuple[list[int], ...
         rows: read once, never held; ids count from 0.
         vocab: one more than the largest id; decides whether an id takes 2 or 4 bytes.
     """
-    dtype = np.dtype(np.uint16 if vocab <= 65_536 else np.uint32)
+    dtype = id_type(vocab)
     with folder_atomic(folder) as temporary:
         places = [temporary / str(column) for column in range(columns)]
         for place in places:
@@ -111,16 +111,23 @@ def open_stores(folder: Path, columns: int) -> list[Store]:
     return [Store(folder / str(column)) for column in range(columns)]
 
 
-def _mapped(path: Path, dtype: Dtype) -> npt.NDArray[np.integer[Any]]:
+def id_type(vocab: int) -> Dtype:
+    """The smallest type on disk for ids below `vocab`: 2 or 4 bytes."""
+    return np.dtype(np.uint16 if vocab <= 65_536 else np.uint32)
+
+
+def mapped(path: Path, dtype: Dtype) -> npt.NDArray[np.integer[Any]]:
+    """The numbers of a file, read only where they are looked at; a DataError if the file is missing or cut off."""
     try:
         size = path.stat().st_size
         if size % dtype.itemsize:
-            raise _damaged(path, f"{size} bytes", f"a multiple of {dtype.itemsize}")
+            raise damaged(path, f"{size} bytes", f"a multiple of {dtype.itemsize}")
         return np.memmap(path, dtype=dtype, mode="r") if size else np.empty(0, dtype=dtype)
     except OSError as error:
-        raise _damaged(path, (error.strerror or str(error)).lower()) from None
+        raise damaged(path, (error.strerror or str(error)).lower()) from None
 
 
-def _damaged(where: Path, found: str, expected: str | None = None) -> DataError:
+def damaged(where: Path, found: str, expected: str | None = None) -> DataError:
+    """What to say of a store that is not as it was written."""
     remedy = "delete the folder of the stores and start the command again: it will be written anew"
     return DataError("damaged token store", where=where, found=found, expected=expected, remedy=remedy)

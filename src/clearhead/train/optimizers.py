@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from clearhead.core.registry import Registry
+from clearhead.core.registry import Choice, Registry
 
 Groups = list[dict[str, object]]
 OPTIMIZERS: Registry[Callable[[Groups], torch.optim.Optimizer]] = Registry("optimizer")
@@ -49,3 +49,13 @@ def parameter_groups(model: nn.Module) -> Groups:
     if vectors:
         groups.append({"params": vectors, "weight_decay": 0.0})
     return groups
+
+
+def states(choice: Choice) -> float:
+    """Numbers that an optimiser keeps for each element of a matrix, seen after a step on a small one."""
+    matrix = nn.Parameter(torch.zeros(16, 16))
+    matrix.grad = torch.zeros_like(matrix)
+    optimizer = OPTIMIZERS.build(choice)([{"params": [matrix]}])
+    optimizer.step()
+    kept = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
+    return sum(each.numel() for each in kept if each.dim()) / matrix.numel()

@@ -22,15 +22,16 @@ def prepare_tokenizers(config: TokenizerConfig, pairs: Iterable[Pair], folder: P
     source, target = config.sides
     if source is target:
         texts = (text for pair in pairs for text in (pair.source, pair.target))
-        both = _prepared("joint", source, texts, folder / "tokenizer.json")
+        both = prepare_tokenizer("joint", source, texts, folder / "tokenizer.json")
         return both, both
     return (
-        _prepared("source", source, (each.source for each in pairs), folder / "source_tokenizer.json"),
-        _prepared("target", target, (each.target for each in pairs), folder / "target_tokenizer.json"),
+        prepare_tokenizer("source", source, (each.source for each in pairs), folder / "source_tokenizer.json"),
+        prepare_tokenizer("target", target, (each.target for each in pairs), folder / "target_tokenizer.json"),
     )
 
 
-def _prepared(key: str, choice: Choice, texts: Iterable[str], path: Path) -> Tokenizer:
+def prepare_tokenizer(key: str, choice: Choice, texts: Iterable[str], path: Path) -> Tokenizer:
+    """Train one tokenizer, or load it where an earlier part of the run has left it; `key` names it in messages."""
     if path.exists():
         return Tokenizer.load(path)
     try:

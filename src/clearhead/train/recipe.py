@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from clearhead.core.devices import Precision
 from clearhead.core.plugins import load_plugin
 from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice, choice_of
 from clearhead.data.filters import FilterConfig
-from clearhead.data.sources import SOURCES
+from clearhead.data.readings import READINGS
 from clearhead.generate.config import SearchConfig
 from clearhead.model.config import ModelConfig
 from clearhead.text import TokenizerConfig
+from clearhead.train.fitting import require_data, require_metric, require_model, require_tokenizer
 from clearhead.train.objectives import OBJECTIVES
 from clearhead.train.optimizers import OPTIMIZERS
 from clearhead.train.schedules import SCHEDULES
@@ -28,13 +29,17 @@ def _loaded(path: str) -> str:
 Plugin = Annotated[str, AfterValidator(_loaded)]
 
 
+Metric = Literal["bleu", "loss", "accuracy", "macro_f1"]
+
+
 class DataConfig(Section):
-    """Where the pairs come from."""
+    """Where the data comes from; the objective decides which family of sources is meant (`train/fitting.py`)."""
 
     folder: str = "."  # where relative paths of the sources begin
-    train: choice_of(SOURCES)  # type: ignore[valid-type]
-    valid: choice_of(SOURCES)  # type: ignore[valid-type]
-    test: choice_of(SOURCES) | None = None  # type: ignore[valid-type]  # scored once, at the end
+    train: Choice
+    valid: Choice
+    test: Choice | None = None  # scored once, at the end
+    reading: choice_of(READINGS) | None = None  # type: ignore[valid-type]  # of texts: how they become rows
     language: str = "en"  # code of the target language, for scores
     filter: FilterConfig = FilterConfig()
     subword_dropout: float = Field(0.0, ge=0.0, lt=1.0)  # BPE-dropout: share of merges left out, anew in each epoch
@@ -59,7 +64,7 @@ class TrainConfig(Section):
     validate_every: PositiveInt = 500  # updates
     checkpoint_every: PositiveInt = 500  # updates between checkpoints a run can continue from
     keep: PositiveInt = 5  # newest checkpoints that stay, and that are averaged at the end
-    metric: Literal["bleu", "loss"] = "bleu"  # what picks the best checkpoint
+    metric: Metric | None = None  # what picks the best checkpoint; null = bleu, accuracy, or the loss
     bleu_sentences: NonNegativeInt = 500  # validation sentences translated for BLEU; 0 = all
     patience: NonNegativeInt = 0  # validations without a better metric before the run stops; 0 = never
 
@@ -67,7 +72,7 @@ class TrainConfig(Section):
 class Recipe(Section):
     """One training from raw text to a bundle."""
 
-    plugins: list[Plugin] = []  # Python files with parts of one's own; first, so that later keys may name those parts
+    plugins: tuple[Plugin, ...] = ()  # Python files with parts of one's own; first, as later keys may name these
     seed: NonNegativeInt = 42
     tokenizer: TokenizerConfig
     data: DataConfig
@@ -75,3 +80,12 @@ class Recipe(Section):
     objective: choice_of(OBJECTIVES) = Choice(kind="translation")  # type: ignore[valid-type]
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig(beams=4)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        objective = self.objective.kind
+        require_data(self.data, objective)
+        require_tokenizer(self.tokenizer, objective)
+        require_model(self.model, objective)
+        require_metric(self.train.metric, objective)
+        return self

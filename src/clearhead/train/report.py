@@ -75,6 +75,8 @@ def report_of(folder: Path) -> Path:
     bundle, path = Bundle.load(folder), folder / "recipe.yaml"
     recipe = read_recipe(path, [], Recipe)
     pairs: list[Pair] = []
+    if bundle.model.config.kind != "encoder-decoder":  # its data are no pairs
+        return write_report(folder, bundle, pairs, read_text(path, CheckpointError))
     try:
         pairs = list(SOURCES.build(recipe.data.test or recipe.data.valid, Path(recipe.data.folder)))
     except DataError as error:
@@ -120,6 +122,9 @@ SCORES = {  # key of the history without its set -> name, digits after the point
     "bleu_tokenized_lowercased": ("BLEU, lower-cased and tokenised", 2),
     "loss": ("Loss (nats per token)", 4),
     "perplexity": ("Perplexity", 3),
+    "bits_per_byte": ("Bits per byte", 4),
+    "accuracy": ("Accuracy", 4),
+    "macro_f1": ("F1, mean over classes", 4),
 }
 SETS = ("valid", "test")
 

@@ -9,26 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from clearhead.bundle import Bundle
 from clearhead.core.devices import autocast, cores, pick_device, pick_dtype, set_threads
-from clearhead.core.errors import CheckpointError, ConfigError
+from clearhead.core.errors import CheckpointError
 from clearhead.core.files import read_json, write_json
 from clearhead.core.processes import World, local_size
 from clearhead.core.progress import say
 from clearhead.core.seeds import derive, seed_everything
-from clearhead.generate import SearchConfig
 from clearhead.model import Transformer
 from clearhead.train.checkpoint import Checkpoints
-from clearhead.train.finish import finish, rank
+from clearhead.train.finish import finish
 from clearhead.train.folder import open_folder
-from clearhead.train.materials import build_model, gather
+from clearhead.train.materials import build_model
 from clearhead.train.metrics import Record
-from clearhead.train.objectives import OBJECTIVES
 from clearhead.train.recipe import Recipe
-from clearhead.train.stream import batch_stream
+from clearhead.train.tasks import Task, task_of
 from clearhead.train.trainer import Trainer
-from clearhead.train.validation import Translations
 from clearhead.train.workers import world_of
 
 
@@ -38,9 +36,6 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
     Returns:
         The bundle, or None if the run was asked to stop; `resume` continues it later.
     """
-    if recipe.model.kind != "encoder-decoder":
-        remedy = "set model.encoder_layers and model.decoder_layers to 1 or more"
-        raise ConfigError("translation needs an encoder-decoder", where="model", found=recipe.model.kind, remedy=remedy)
     if int(os.environ.get("RANK", "0")):  # of torchrun: the first process keeps the folder
         return take_part(recipe, out)
     with open_folder(recipe, out, resume=resume):
@@ -59,10 +54,10 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
     seed_everything(recipe.seed)
     if not world.first:
         world.wait()  # until the first one has written tokenizers and stores
-    materials = gather(recipe, out)
-    tokenizers = materials.source, materials.target
-    model = build_model(recipe, *tokenizers).to(device)
-    materials.require_reach(model)
+    task = task_of(recipe, out)
+    model = build_model(recipe, task.source, task.target)
+    task.require_reach(model)
+    learner = task.objective.learner(model).to(device)
     dtype = run_dtype(recipe, out, device)
     if world.first:
         world.wait()
@@ -72,10 +67,10 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
     checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep, recipe.train.checkpoint_every)
     state = Trainer(
         recipe=recipe,
-        model=model.train(),
-        objective=OBJECTIVES.build(recipe.objective),
-        batches=lambda place: batch_stream(recipe, materials.stores, tokenizers, place, world),
-        validate=validator(recipe, model, materials.valid, device, dtype),
+        model=learner.train(),
+        objective=task.objective,
+        batches=lambda place: task.batches(place, world),
+        validate=validator(task, learner, device, dtype),
         checkpoints=checkpoints,
         record=lambda update: Record(out, update),
         device=device,
@@ -89,7 +84,7 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
         world.wait()
         return Bundle.load(out)
     set_threads(recipe.train.threads)
-    bundle = finish(recipe, out, model.eval(), materials, checkpoints, state)
+    bundle = finish(task, out, learner.eval(), checkpoints, state)
     world.wait()
     return bundle
 
@@ -109,17 +104,12 @@ def describe(model: Transformer) -> str:
     return f"{config.kind}, {parameters:,} parameters, vocabulary {config.source_vocab:,} and {config.target_vocab:,}"
 
 
-def validator(
-    recipe: Recipe, model: Transformer, valid: Translations, device: torch.device, dtype: torch.dtype
-) -> Callable[[], dict[str, Any]]:
-    """What the loop calls to learn how good the model is: loss, greedy BLEU, and `metric`, larger is better."""
+def validator(task: Task, learner: nn.Module, device: torch.device, dtype: torch.dtype) -> Callable[[], dict[str, Any]]:
+    """What the loop calls to learn how good the model is: the scores of its task, and `metric`, larger is better."""
 
     def validate() -> dict[str, Any]:
         with autocast(device, dtype):
-            metrics: dict[str, Any] = valid.loss(model)
-            if recipe.train.metric == "bleu":
-                scores = valid.scores(model, SearchConfig(beams=1), recipe.train.bleu_sentences)
-                metrics |= {"bleu": scores["bleu"], "bleu_lowercased": scores["bleu_tokenized_lowercased"]}
-        return {**metrics, "metric": rank(recipe, metrics)}
+            metrics = task.validate(learner)
+        return {**metrics, "metric": task.rank(metrics)}
 
     return validate

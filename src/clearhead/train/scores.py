@@ -1,11 +1,15 @@
-"""Scores of translations: BLEU with its signature, chrF, and the lower-cased BLEU of the Multi30k literature."""
+"""Scores: accuracy and F1 of classes; BLEU with its signature, chrF, and the lower-cased BLEU of the literature."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
+
+Classes = npt.NDArray[np.int64]
 
 
 def score_translations(
@@ -42,3 +46,15 @@ def moses(text: str, language: str) -> str:
 @lru_cache(maxsize=8)
 def _moses_tools(language: str) -> tuple[MosesPunctNormalizer, MosesTokenizer]:
     return MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
+
+
+def score_classes(found: Classes, right: Classes) -> dict[str, float]:
+    """Accuracy, and F1 as the plain mean over the classes that occur in either; both from 0 to 1.
+
+    Args:
+        found, right: (texts,) numbers of classes.
+    """
+    classes = np.union1d(found, right)
+    hits = np.array([((found == each) & (right == each)).sum() for each in classes])
+    given = np.array([(found == each).sum() + (right == each).sum() for each in classes])
+    return {"accuracy": float((found == right).mean()), "macro_f1": float((2 * hits / given).mean())}

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,15 +29,32 @@ def batch_stream(
     ids = {"pad": target.need("pad"), "bos": target.need("bos"), "eos": target.need("eos")}
     order = Buckets(stores, budget=recipe.train.batch_tokens, seed=derive(recipe.seed, "data"))
     spell = spelling(recipe, tokenizers)
-    batches = order.batches(place)
+
+    def collate(rows: Ids, after: Place) -> TranslationBatch:
+        source, labels = spell([[store[int(row)] for row in rows] for store in stores], after)
+        return translation_batch(source, labels, **ids)
+
+    return updates(order.batches(place), recipe.train.accumulate, world, collate)
+
+
+Rows = TypeVar("Rows")
+Batch = TypeVar("Batch")
+
+
+def updates(
+    order: Iterator[tuple[Rows, Place]], accumulate: int, world: World, collate: Callable[[Rows, Place], Batch]
+) -> Iterator[tuple[list[Batch], Place]]:
+    """This process's batches of one update after another, without end, and the place after each update.
+
+    Args:
+        order: what each batch is made of, and the place after it.
+        accumulate: batches of an update.
+        world: its processes take turns at the batches.
+        collate: makes a batch; called for this process's own ones only.
+    """
     while True:
-        update = list(islice(batches, recipe.train.accumulate))
-        own = []
-        for rows, after in update[world.rank :: world.size]:
-            sides = [[store[int(row)] for row in rows] for store in stores]
-            source, labels = spell(sides, after)
-            own.append(translation_batch(source, labels, **ids))
-        yield own, update[-1][1]
+        update = list(islice(order, accumulate))
+        yield [collate(*each) for each in update[world.rank :: world.size]], update[-1][1]
 
 
 def spelling(recipe: Recipe, tokenizers: Sequence[Tokenizer]) -> Callable[[list[list[Ids]], Place], list[list[Ids]]]:

@@ -169,7 +169,7 @@ class Trainer:
         means = {name: value / count for name, value in sums.items()}
         speed = state.tokens / state.seconds
         rate = self.learning_rate(state)
-        where = {"epoch": state.epoch, "tokens_per_second": speed, "seconds": state.seconds}
+        where = {"epoch": state.epoch, "tokens": state.tokens, "tokens_per_second": speed, "seconds": state.seconds}
         return {**means, "gradient_norm": norm, "learning_rate": rate, **where}
 
     def _validate(self, state: State, record: Record) -> None:

@@ -1,12 +1,15 @@
 """The doorway of the objective family: a model and a batch in, a summed loss out."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from clearhead.core.registry import Registry
 from clearhead.model import Transformer
+from clearhead.text import Tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +21,58 @@ class Loss:
     metrics: dict[str, Tensor] = field(default_factory=dict)  # further sums over the same `count`, without gradients
 
 
-class Objective(Protocol):
-    """One training objective."""
+class Objective:
+    """One training objective.
 
-    def __call__(self, model: Transformer, batch: Any) -> Loss:
+    Attributes:
+        task: what it works on, a name of the family of tasks.
+        kinds: of the models that it can train.
+        heads: that it can train.
+    """
+
+    task: ClassVar[str] = "translation"
+    kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
+    heads: ClassVar[tuple[str, ...]] = ("lm",)
+
+    def __call__(self, model: Any, batch: Any) -> Loss:
         """The loss of one batch."""
+        raise NotImplementedError
+
+    def learner(self, model: Transformer) -> Any:
+        """What is trained: the model, or the model with a helper; `product` is the model again."""
+        return model
+
+    def product(self, learner: Any) -> Transformer:
+        """The model in what is trained."""
+        model: Transformer = learner
+        return model
+
+
+Collate = Callable[[Sequence[Any], np.random.Generator], Any]  # rows of a reading, draws -> batch
+
+
+class TextObjective(Objective):
+    """An objective on rows of text: what becomes of a row before the model reads it, and the loss.
+
+    Attributes:
+        readings: whose rows it understands; the first is taken where a recipe names none.
+        shift, room: see `Frame`.
+    """
+
+    task = "text"
+    kinds = ("decoder-only",)
+    readings: ClassVar[tuple[str, ...]] = ("packed", "windows")
+    shift: ClassVar[int] = 0
+    room: ClassVar[int] = 0
+    likelihood: ClassVar[bool] = False  # the loss over a text is -log p(text), so bits per byte can be told
+
+    def collator(self, tokenizer: Tokenizer, width: int) -> Collate:
+        """A function from rows and a generator to a batch of `width` tokens a row; all draws come from the generator.
+
+        Raises:
+            TokenizerError: the vocabulary lacks a special token that this objective needs.
+        """
+        raise NotImplementedError
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")

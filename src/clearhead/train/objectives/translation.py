@@ -6,12 +6,12 @@ from pydantic import Field
 
 from clearhead.data.batches import TranslationBatch
 from clearhead.model import Transformer
-from clearhead.train.linear_cross_entropy import linear_cross_entropy
-from clearhead.train.objectives.base import OBJECTIVES, Loss
+from clearhead.train.objectives.base import OBJECTIVES, Loss, Objective
+from clearhead.train.objectives.likelihood import smoothed_likelihood
 
 
 @OBJECTIVES.register("translation")
-class Translation:
+class Translation(Objective):
     """-log p(target | source), each target token given the reference before it; padding does not count."""
 
     def __init__(self, *, label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1) -> None:
@@ -19,7 +19,6 @@ class Translation:
 
     def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
         hidden = model(batch.source, batch.target, source_valid=batch.source_valid)  # (batch, target, d_model)
-        value, plain = linear_cross_entropy(
-            hidden[batch.counted], model.output, batch.labels[batch.counted], self.label_smoothing
-        )
+        states, labels = hidden[batch.counted], batch.labels[batch.counted]
+        value, plain = smoothed_likelihood(model.head, states, labels, self.label_smoothing)
         return Loss(value, batch.tokens, {"nll": plain})

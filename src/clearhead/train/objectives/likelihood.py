@@ -1,0 +1,34 @@
+"""Log-likelihood of labels at the counted places of a batch, without a tensor of all logits."""
+
+import torch
+from torch import Tensor
+
+from clearhead.data.text_batches import TextBatch
+from clearhead.model import AttentionMask, Transformer
+from clearhead.model.head import Head
+from clearhead.train.linear_cross_entropy import linear_cross_entropy
+
+
+def counted(states: Tensor, batch: TextBatch) -> Tensor:
+    """States (batch, length, ...) at the counted places, (tokens, ...)."""
+    return states.flatten(0, 1) if batch.tokens == batch.counted.numel() else states[batch.counted]
+
+
+def negative_log_likelihood(head: Head, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Sum of -log p(label) in nats; hidden (tokens, d_model), labels (tokens,)."""
+    return smoothed_likelihood(head, hidden, labels, 0.0)[0]
+
+
+def smoothed_likelihood(head: Head, hidden: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """`linear_cross_entropy` of a head whose scores are a linear map; arguments as above."""
+    features, matrix = head.transform(hidden), head.matrix
+    if head.bias is None:
+        return linear_cross_entropy(features, matrix, labels, smoothing)
+    features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)  # one more feature that is always 1
+    return linear_cross_entropy(features, torch.cat([matrix, head.bias[:, None]], dim=1), labels, smoothing)
+
+
+def read_both_ways(model: Transformer, batch: TextBatch, types: Tensor | None = None) -> Tensor:
+    """Hidden states (batch, length, d_model) of an encoder; no segment sees another."""
+    mask = AttentionMask(segments=batch.segments)
+    return model.encode(batch.ids, mask=mask, positions=batch.positions, segments=types).hidden
