@@ -200,7 +200,7 @@ def test_an_unknown_key_in_the_file_names_file_line_and_nearest_key(call, recipe
 def test_a_recipe_that_is_not_there_offers_those_that_are(call, tmp_path):
     done = call("train", "demmo", "--out", tmp_path / "run")
     assert done.status == 2
-    assert "demmo: no such recipe; expected a YAML file, or one of demo," in done.complaint
+    assert "demmo: no such recipe; expected a YAML file, or one of chinese_novel," in done.complaint
     assert done.complaint.endswith("did you mean 'demo'?")
 
 

@@ -23,8 +23,8 @@ from clearhead.train.trainer import Trainer
 
 plain = Trainer._update
 
-def slow(self, batches, state):
-    plain(self, batches, state)
+def slow(self, batches, after, state):
+    plain(self, batches, after, state)
     time.sleep(0.1)
 
 Trainer._update = slow
@@ -172,8 +172,8 @@ def stopped(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was stopped after update 12, for copying."""
     plain, folder = Trainer._update, tmp_path_factory.mktemp("stopped") / "run"
 
-    def update_and_stop(self, batches, state):
-        plain(self, batches, state)
+    def update_and_stop(self, batches, after, state):
+        plain(self, batches, after, state)
         if state.update == 12:
             signal.raise_signal(signal.SIGTERM)
 

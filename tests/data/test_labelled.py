@@ -69,9 +69,7 @@ def test_a_number_in_json_is_a_class_and_a_truth_value_is_not(tmp_path):
 def test_classes_are_numbered_in_their_order():
     assert class_names([Labelled("", each, "") for each in ("10", "9", "b", "a", "9")]) == ["9", "10", "a", "b"]
     assert class_number(Labelled("", "b", ""), ["a", "b"]) == 1
-    with pytest.raises(
-        DataError, match=r"file, line 3: a class .* found 'pso'; expected one of neg, pos; did"
-    ):
+    with pytest.raises(DataError, match=r"file, line 3: a class .* found 'pso'; expected one of neg, pos; did"):
         class_number(Labelled("", "pso", "file, line 3"), ["neg", "pos"])
 
 

@@ -194,17 +194,26 @@ def test_optimizer_bytes_are_those_of_adam():
     assert account(small, 7).total.optimizer_bytes == sum(each.numel() * each.element_size() for each in moments)
 
 
-@EACH_PART
-@pytest.mark.parametrize("length", [29, 96])
-def test_activations_are_those_that_autograd_holds(part, length, monkeypatch):
-    """From two layers to all of them, and from texts of 48, 64 and 80 tokens to one of 96."""
-    monkeypatch.setattr(activations, "STEP", 16)
+def activations_agree(part: dict[str, Any], length: int) -> None:
     kinds = ("encoder-decoder", "encoder-only")
     whole = next(each for each in (config_or_none(kind, **part) for kind in kinds) if each)
     model = Transformer(whole).train()
     direct = activations.held(model, lambda: model.head.transform(model(*activations.sample(model, length))))
     found = {name: each for name, each in activation_bytes(whole, length).items() if each}
     assert found == (pytest.approx(direct, rel=0.01) if "stack" in part else direct)  # dilated layers differ a little
+
+
+@EACH_PART
+def test_activations_are_those_that_autograd_holds(part):
+    """From one and two layers to all of them."""
+    activations_agree(part, 29)
+
+
+@pytest.mark.parametrize("part", [each for each in choices() if {"position", "attention"} & each.keys()], ids=str)
+def test_activations_of_a_long_text_follow_from_shorter_ones(part, monkeypatch):
+    """From texts of 48, 64 and 80 tokens to one of 96, for the parts that look at pairs of tokens."""
+    monkeypatch.setattr(activations, "STEP", 16)
+    activations_agree(part, 96)
 
 
 def test_activations_of_a_layer_of_the_paper_in_closed_form():

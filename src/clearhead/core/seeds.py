@@ -35,8 +35,8 @@ def torch_states(rank: int = 0) -> dict[str, Tensor]:
 
 
 def restore_torch_states(states: dict[str, Tensor], rank: int = 0) -> None:
-    """Put back what `torch_states` returned in this process; what is not there stays as it is."""
-    if _named("cpu", rank) in states:
+    """Put back what `torch_states` returned in process `rank`; a process that did not exist stays as it is."""
+    if rank == 0 or _named("cpu", rank) in states:
         torch.set_rng_state(states[_named("cpu", rank)])
     if _named("cuda", rank) in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states[_named("cuda", rank)])
