@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from clearhead.cli.main import run
+from letters import write_letters
 
 FILES = ("config.json", "model.safetensors", "source_tokenizer.json", "target_tokenizer.json", "generation_config.json")
 RECIPE = """
@@ -39,12 +39,8 @@ search: {{beams: 2, length_extra: 5}}
 
 
 def write_corpus(folder: Path) -> Path:
-    """Letter strings and the same backwards, the same every time; returns the recipe that learns them."""
-    random = np.random.default_rng(7)
-    for split, number in (("train", 60), ("valid", 5)):
-        lines = ["".join(random.choice(list("abcdef"), random.integers(2, 7))) for _ in range(number)]
-        (folder / f"{split}.a").write_text("\n".join(lines) + "\n")
-        (folder / f"{split}.b").write_text("\n".join(each[::-1] for each in lines) + "\n")
+    """A tiny corpus; returns the recipe that learns it."""
+    write_letters(folder, train=60, valid=5)
     recipe = folder / "tiny.yaml"
     recipe.write_text(RECIPE.format(folder=folder))
     return recipe

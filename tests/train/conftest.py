@@ -3,26 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from clearhead.core.recipe import read_recipe, write_recipe
 from clearhead.train import Recipe
-
-
-def write_corpus(folder: Path, count: int = 120) -> None:
-    """Parallel files of reversed letter strings, the same every time."""
-    random = np.random.default_rng(7)
-    for split, number in (("train", count), ("valid", 12)):
-        lines = ["".join(random.choice(list("abcdef"), random.integers(2, 7))) for _ in range(number)]
-        (folder / f"{split}.a").write_text("\n".join(lines) + "\n")
-        (folder / f"{split}.b").write_text("\n".join(each[::-1] for each in lines) + "\n")
+from letters import write_letters
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Any:
     """A function that makes a recipe on a tiny corpus in `tmp_path`, with overrides."""
-    write_corpus(tmp_path)
+    write_letters(tmp_path, train=120, valid=12)
     path = tmp_path / "tiny.yaml"
     path.write_text(
         f"""
