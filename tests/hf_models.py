@@ -34,6 +34,9 @@ LLAMA3 = {**ROPE, "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, 
 MODELS: dict[str, dict[str, dict[str, Any]]] = {  # architecture -> what is special -> settings of its config
     "GPT2LMHeadModel": {"plain": GPT2, "untied": {**GPT2, "tie_word_embeddings": False, "n_inner": 19}},
     "GPT2Model": {"plain": GPT2},
+    "LlamaModel": {"plain": LLAMA},
+    "Qwen2Model": {"plain": LLAMA},
+    "MistralModel": {"window": {**LLAMA, "sliding_window": 3, "head_dim": 6}},
     "LlamaForCausalLM": {
         "plain": LLAMA,
         "biased": {**LLAMA, "attention_bias": True, "mlp_bias": True, "head_dim": 6},
@@ -71,6 +74,13 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {  # architecture -> what is spec
     "BertForSequenceClassification": {"plain": {**BERT, "num_labels": 5}},
     "BertForTokenClassification": {"plain": {**BERT, "num_labels": 5}},
     "BertModel": {"plain": BERT},
+    "RobertaForMaskedLM": {
+        "plain": {**BERT, "type_vocab_size": 1},
+        "padding elsewhere": {**BERT, "pad_token_id": 4, "hidden_act": "relu"},
+    },
+    "RobertaForSequenceClassification": {"plain": {**BERT, "num_labels": 5}},
+    "RobertaForTokenClassification": {"plain": {**BERT, "num_labels": 5}},
+    "RobertaModel": {"plain": BERT},
     "DistilBertForMaskedLM": {"plain": DISTIL},
     "DistilBertForSequenceClassification": {"plain": DISTIL},
     "DistilBertForTokenClassification": {"plain": DISTIL},

@@ -16,7 +16,7 @@ from clearhead.generate import DenseCache
 from clearhead.model import ModelConfig, Transformer
 from clearhead.model.accounting import account, activation_bytes, activations, cache_elements, flops, parameters
 from clearhead.model.attention import ATTENTIONS, PROJECTIONS
-from clearhead.model.embedding import EMBEDDINGS
+from clearhead.model.embedding import EMBEDDING_JOINS, EMBEDDINGS
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.head import HEADS
 from clearhead.model.norm import NORMS
@@ -29,6 +29,7 @@ FAMILIES: dict[str, Registry[Any]] = {
     "attention": ATTENTIONS,
     "projections": PROJECTIONS,
     "embedding": EMBEDDINGS,
+    "embedding_join": EMBEDDING_JOINS,
     "norm": NORMS,
     "residual": RESIDUALS,
     "feedforward": FEEDFORWARDS,

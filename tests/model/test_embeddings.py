@@ -167,6 +167,7 @@ PARAMETERS = {  # of a vocabulary of 1000 words and 12 features
     "factorised": ({"width": 5}, 1000 * 5 + 5 * 12 + 12),
     "hashed": ({"buckets": 50, "hashes": 3}, 50 * 12 + 1000 * 3),
     "compositional": ({"buckets": 30}, (math.ceil(1000 / 30) + 30) * 12),
+    "quantised": ({}, 1000),  # scales; the codes are no parameters
     "adaptive": ({"cutoffs": [100], "factor": 4}, 100 * 12 + 12 * 12 + 900 * 3 + 3 * 12),
     "sources": ({"sources": ["table", "table"], "join": "gate"}, 2 * 1000 * 12 + 2 * 12),
 }
@@ -253,3 +254,51 @@ def test_pictures_of_another_size_are_refused(tiny):
         Patches(0, 12, 0, image=8, size=3)
     with pytest.raises(ValidationError, match="embedding patches cannot serve a decoder"):
         tiny(embedding="patches")
+
+
+def test_a_quantised_table_is_off_by_half_a_scale_at_most():
+    table, ours = torch.randn(1000, 12) * torch.logspace(-3, 3, 1000)[:, None], build("quantised", 1000)
+    table[7] = 0.0
+    ours.load(table)
+    found = ours(torch.arange(1000)[None])[0]
+    error = (found - table).abs()
+    assert (error <= ours.scales[:, None] * 0.5 * (1 + 1e-4)).all()
+    assert (error.amax(dim=1) > ours.scales * 0.1)[ours.codes.any(dim=1)].all()
+    assert torch.equal(found[7], torch.zeros(12))
+    assert ours.codes.abs().amax(dim=1)[table.any(dim=1)].eq(127).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_quantised_table_takes_a_byte_a_number_and_a_scale_a_row(dtype):
+    ours = build("quantised", 1000).to(dtype)
+    held = sum(each.nbytes for each in (*ours.parameters(), *ours.buffers()))
+    assert held == 1000 * 12 + 1000 * dtype.itemsize
+
+
+def test_the_codes_of_a_quantised_table_survive_saving(tiny):
+    model, other = tiny(embedding="quantised", tie="none"), tiny(embedding="quantised", tie="none")
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(IDS, IDS), model(IDS, IDS))
+
+
+def has_rows(embedding: Embedding) -> bool:
+    """Whether one of its tensors is a row of numbers for each token, so that it can hold any vectors."""
+    shapes = {each.shape for each in (*embedding.parameters(recurse=False), *embedding.buffers(recurse=False))}
+    return (23, embedding.width) in shapes
+
+
+@EACH
+def test_learned_vectors_are_taken_over_or_refused(name):
+    embedding = build(name)
+    vectors = torch.randn(23, embedding.width)
+    if not has_rows(embedding):
+        with pytest.raises(ModelError, match=r"no row for each token.*load into a table"):
+            embedding.load(vectors)
+    else:
+        embedding.load(vectors)
+        torch.testing.assert_close(embedding(IDS), vectors[IDS], rtol=0, atol=vectors.abs().max().item() / 127)
+
+
+def test_learned_vectors_of_another_shape_are_refused():
+    with pytest.raises(ModelError, match=r"found \(23, 11\); expected \(23, 12\)"):
+        build("table").load(torch.randn(23, 11))

@@ -18,6 +18,7 @@ from clearhead.core.errors import ModelError
 from clearhead.core.registry import Choice
 from clearhead.model import CAUSAL, NO_CACHE, OPEN, AttentionMask, Memory, ModelConfig, Transformer
 from clearhead.model.attention import ATTENTIONS, PROJECTIONS, Fused, HeadSizes, SelfAttention
+from clearhead.model.embedding import EMBEDDING_JOINS
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.norm import NORMS
 from clearhead.model.position import POSITIONS, NoPosition
@@ -27,6 +28,7 @@ FAMILIES = {
     "position": POSITIONS,
     "attention": ATTENTIONS,
     "projections": PROJECTIONS,
+    "embedding_join": EMBEDDING_JOINS,
     "norm": NORMS,
     "residual": RESIDUALS,
     "feedforward": FEEDFORWARDS,

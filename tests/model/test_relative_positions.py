@@ -21,11 +21,14 @@ pytestmark = pytest.mark.usefixtures("double")
 
 BATCH, HEADS, LENGTH, WIDTH = 3, 2, 7, 6
 AT = torch.tensor([[0, 1, 2, 3, 4, 5, 6], [0, 0, 0, 1, 2, 3, 4], [9, 2, 30, 4, 4, 70, 1]])  # (batch, length)
-EACH_RELATION = pytest.mark.parametrize("name", [each for each in POSITIONS.names() if POSITIONS.get(each).biases])
 
 
 def scheme(name: str, heads: int = HEADS, **options: object) -> Position:
     return POSITIONS.build(Choice(kind=name, options=options), 12, heads, WIDTH, 16)
+
+
+RELATIVE = [each for each in POSITIONS.names() if POSITIONS.get(each).biases and scheme(each).limit is None]
+EACH_RELATION = pytest.mark.parametrize("name", RELATIVE)
 
 
 def states(heads: int = HEADS) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from clearhead.generate.cache import DenseLayer
 from clearhead.model import AttentionMask, ModelConfig, Transformer
 from clearhead.model.attention import ATTENTIONS, PROJECTIONS
 from clearhead.model.block import Block
-from clearhead.model.embedding import EMBEDDINGS
+from clearhead.model.embedding import EMBEDDING_JOINS, EMBEDDINGS
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.head import HEADS
 from clearhead.model.norm import NORMS
@@ -54,6 +54,7 @@ FAMILIES = {
     "attention": ATTENTIONS,
     "projections": PROJECTIONS,
     "embedding": EMBEDDINGS,
+    "embedding_join": EMBEDDING_JOINS,
     "norm": NORMS,
     "residual": RESIDUALS,
     "feedforward": FEEDFORWARDS,

@@ -63,12 +63,12 @@ class Model:
             remedy = "take a model that was trained to translate"
             raise ModelError(f"this model is {model.config.kind}: it does not translate", remedy=remedy)
         ids = source.encode_batch(list(texts))
-        self._check_lengths(ids)
+        before, after = self.bundle.history.get("source_frame") or ([], [source.need("eos")])
+        self._check_lengths(ids, model.config.length - len(before) - len(after))
         spoken = [index for index, each in enumerate(ids) if each and not texts[index].isspace()]
-        end = source.need("eos")
         found = search_all(
             model,
-            [[*ids[index], end] for index in spoken],
+            [[*before, *ids[index], *after] for index in spoken],
             search or self.search,
             bos=target.need("bos"),
             eos=target.need("eos"),
@@ -102,14 +102,14 @@ class Model:
         memory = None if source is None else model.encode(source.to(self.device))
         return model.logits(model.decode(tokens, memory))
 
-    def _check_lengths(self, ids: Sequence[Sequence[int]]) -> None:
-        longest = self.bundle.model.config.length
+    @staticmethod
+    def _check_lengths(ids: Sequence[Sequence[int]], room: int) -> None:
         for number, each in enumerate(ids, start=1):
-            if len(each) >= longest:
+            if len(each) > room:
                 raise DataError(
                     "this sentence is longer than the model was made for",
                     where=f"text {number}",
                     found=f"{len(each):,} tokens",
-                    expected=f"fewer than {longest:,}",
+                    expected=f"fewer than {room + 1:,}",
                     remedy="split it into sentences, one a line",
                 )

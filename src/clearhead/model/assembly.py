@@ -1,14 +1,17 @@
 """From a config to the parts of a model: the one place that knows which part is wired to which."""
 
+from typing import TypeVar
+
+import torch
 from torch import nn
 
 from clearhead.core.registry import Choice
-from clearhead.model.attention import ATTENTIONS, PROJECTIONS, CrossAttention, SelfAttention
+from clearhead.model.attention import ATTENTIONS, INITIALISATIONS, PROJECTIONS, CrossAttention, SelfAttention
 from clearhead.model.attention.base import Kernel
 from clearhead.model.attention.projections import Projections
 from clearhead.model.block import Block
 from clearhead.model.config import ModelConfig
-from clearhead.model.embedding import EMBEDDINGS, Embedding, EmbeddingSum
+from clearhead.model.embedding import EMBEDDING_JOINS, EMBEDDINGS, Embedding, EmbeddingSum
 from clearhead.model.embedding.base import new_table, require_rows
 from clearhead.model.embedding.sum import NoSegments, Segments
 from clearhead.model.feedforward import FEEDFORWARDS
@@ -18,6 +21,8 @@ from clearhead.model.position import POSITIONS
 from clearhead.model.position.base import LayerPosition, Position
 from clearhead.model.residual import RESIDUALS, Depth, Residual
 from clearhead.model.stack import STACKS, Parts, Side, Stack
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def embedding_of(config: ModelConfig, vocab: int) -> Embedding:
@@ -29,7 +34,7 @@ def _embedding_sum(config: ModelConfig, width: int, position: Position) -> Embed
     segments = Segments(config.segments, width) if config.segments else NoSegments()
     norm = _norm(config, width) if config.embedding_norm else NoNorm(width)
     scale = width**0.5 if config.scale_embedding else 1.0
-    return EmbeddingSum(position, segments, norm, scale=scale, dropout=config.dropout)
+    return EMBEDDING_JOINS.build(config.embedding_join, width, position, segments, norm, scale, config.dropout)
 
 
 def stack_of(config: ModelConfig, layers: int, embedding: Embedding, *, causal: bool, cross: bool) -> Stack:
@@ -50,7 +55,7 @@ def stack_of(config: ModelConfig, layers: int, embedding: Embedding, *, causal: 
         embedding=embedding,
         embedding_sum=_embedding_sum(config, embedding.width, position),
         attention=lambda: _attention(config, position.layer(causal=causal)),
-        cross_attention=lambda: _cross_attention(config),
+        cross_attention=lambda: _fill_projections(config, _cross_attention(config)),
         block=lambda mixer: _block(config, mixer, cross=cross, causal=causal),
         final=lambda: _residual(config, causal=causal).final(lambda: _norm(config, config.d_model)),
     )
@@ -113,7 +118,7 @@ def _block(config: ModelConfig, mixer: nn.Module, *, cross: bool, causal: bool) 
         residual=lambda: _residual(config, causal=causal),
     )
     block.apply(_initialise)
-    block.initialise()
+    _fill_projections(config, block).initialise()
     return block
 
 
@@ -123,3 +128,14 @@ def _initialise(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def _fill_projections(config: ModelConfig, part: Part) -> Part:
+    """Give every W_Q, W_K and W_V inside its values, if the recipe asks for others than the standard ones."""
+    fill = INITIALISATIONS.build(config.qkv_initialisation)
+    for module in part.modules():
+        if isinstance(module, Projections):
+            for matrix in module.matrices().values():
+                fill(matrix)
+    return part

@@ -70,9 +70,12 @@ def _refuse_sizes(config: "ModelConfig") -> None:
     sizes = config.sizes
     with torch.device("meta"):
         POSITIONS.build(config.position, sizes.d_model, sizes.heads, sizes.d_head, config.length)
-        PROJECTIONS.build(config.projections, sizes, config.bias)
+        projections = PROJECTIONS.build(config.projections, sizes, config.bias)
         for each in (config.attention, config.crossing):
             ATTENTIONS.build(each, sizes.heads, sizes.d_head, 0.0)
+    if config.qkv_initialisation.kind != "standard" and not projections.matrices():
+        what = f"projections {config.projections.kind} have no matrices to initialise"
+        raise ConfigError(what, found=config.qkv_initialisation.kind, remedy="leave qkv_initialisation out")
 
 
 def _kernel(name: str) -> type[Kernel]:

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_v
 from clearhead.core.errors import ConfigError
 from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice
-from clearhead.model.attention import ATTENTIONS, PROJECTIONS, HeadSizes
+from clearhead.model.attention import ATTENTIONS, INITIALISATIONS, PROJECTIONS, HeadSizes
 from clearhead.model.combinations import refuse_meaningless
-from clearhead.model.embedding import EMBEDDINGS, Embedding
+from clearhead.model.embedding import EMBEDDING_JOINS, EMBEDDINGS, Embedding
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.head import HEADS
 from clearhead.model.norm import NORMS, Norm
@@ -41,6 +41,7 @@ class ModelConfig(Section):
     projections: Annotated[Choice, AfterValidator(PROJECTIONS.check)] = Choice(kind="fused")
     window: PositiveInt | None = None  # slots on a side that self-attention sees, its own included; null = all
     embedding: Annotated[Choice, AfterValidator(EMBEDDINGS.check)] = Choice(kind="table")
+    embedding_join: Annotated[Choice, AfterValidator(EMBEDDING_JOINS.check)] = Choice(kind="sum")  # with position, type
     segments: NonNegativeInt = 0  # token types, such as BERT's two sentences; 0 = none
     embedding_norm: bool = False  # a norm over the sum of token, position and type
     norm: Annotated[Choice, AfterValidator(NORMS.check)] = Choice(kind="layernorm")
@@ -52,6 +53,7 @@ class ModelConfig(Section):
     shared: Literal["block", "feedforward"] = "block"  # what the layers of a group share
     bias: bool = True  # biases in the linear maps of the blocks
     qkv_bias: bool | None = None  # biases of W_Q, W_K and W_V; null = bias
+    qkv_initialisation: Annotated[Choice, AfterValidator(INITIALISATIONS.check)] = Choice(kind="standard")
     scale_embedding: bool = True  # multiply embeddings by sqrt(d_model)
     tie: Literal["none", "output", "all"] = "all"  # output = embedding of the last stack; all = of both
     dropout: Rate = 0.1  # of sub-layer outputs and of the embedding sums
@@ -103,6 +105,11 @@ class ModelConfig(Section):
             "embedding": cast(type[Embedding], embedding),
             "stack": cast(type[Stack], stack),
         }
+
+    @property
+    def norm_across_tokens(self) -> bool:
+        """True if the norm looks at more than one token, so that it must be told of padding."""
+        return cast(type[Norm], NORMS.get(self.norm.kind)).across_tokens
 
     @property
     def crossing(self) -> Choice:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from clearhead.core.errors import TrainingError
 from clearhead.core.registry import Choice, Registry
 
 Groups = list[dict[str, object]]
@@ -41,8 +42,10 @@ class AdamW(_Adaptive):
 
 
 def parameter_groups(model: nn.Module) -> Groups:
-    """Matrices first; vectors (biases, gains) in a second group without weight decay."""
+    """Matrices first; vectors (biases, gains) in a second group without weight decay; what is frozen in none."""
     trained = [each for each in model.parameters() if each.requires_grad]
+    if not trained:
+        raise TrainingError("every parameter is frozen", expected="at least one group that is trained")
     matrices = [each for each in trained if each.dim() >= 2]
     vectors = [each for each in trained if each.dim() < 2]
     groups: Groups = [{"params": matrices}]

@@ -28,6 +28,7 @@ class Architecture:
     ignored: ClassVar[tuple[str, ...]] = ()  # patterns of stored names that this class of models never reads
     renamed: ClassVar[tuple[tuple[str, str], ...]] = ()  # ends of names in files of old versions -> today's
     start: ClassVar[str | None] = None  # key of the id that begins a target, if it is not the bos
+    opens: ClassVar[str | None] = None  # role of the token before a source, where no file of the tokenizer says it
     reads: ClassVar[str] = "input_ids"  # the first argument of their model
     answers: ClassVar[str] = "logits"  # the attribute of its result that is compared
 

@@ -18,7 +18,7 @@ Flat = dict[str, Any]
 def flat(config: ModelConfig) -> Flat:
     """Every key with its meaning."""
     keys: Flat = {}
-    for name, value in config:
+    for name, value in (dict(config) | _kernels(config)).items():
         keys |= _part(name, value) if isinstance(value, Choice) else {name: value}
     return keys | _resolved(config)
 
@@ -53,6 +53,18 @@ NULL: dict[str, Callable[[Mapping[str, Any]], Any]] = {  # what null stands for
     "source_vocab": lambda keys: keys["target_vocab"],
     "target_vocab": lambda keys: keys["source_vocab"],
 }
+
+
+def _kernels(config: ModelConfig) -> dict[str, Any]:
+    """A kernel that computes the same as another in another way is said as that one; a repeated one is null."""
+    own, crossing = _plain(config.attention), _plain(config.crossing)
+    return {"attention": own, "cross_attention": None if crossing == own else crossing.kind}
+
+
+def _plain(kernel: Choice) -> Choice:
+    if kernel.kind != "tiled":
+        return kernel
+    return Choice(kind="dot", options={key: each for key, each in kernel.options.items() if key != "block"})
 
 
 def _part(name: str, choice: Choice) -> Flat:

@@ -13,7 +13,7 @@ from clearhead.bundle.exchange.checkpoint import read_checkpoint
 from clearhead.bundle.exchange.configs import obstacles, read_config, write_config
 from clearhead.bundle.exchange.extras import EXTRAS, Extras
 from clearhead.bundle.exchange.rules import STORED
-from clearhead.bundle.exchange.tokenizers import TARGET, read_tokenizer
+from clearhead.bundle.exchange.tokenizers import frame, read_target, read_tokenizer
 from clearhead.bundle.exchange.weights import read_tensors
 from clearhead.core.errors import BundleError
 from clearhead.core.files import read_json
@@ -54,8 +54,9 @@ def import_model(folder: Path, *, allow_pickle: bool = False) -> Imported:
     model = read_tensors(architecture, config, stored, folder)
     generation = {**theirs, **_document(folder / GENERATION, needed=False)}
     ids = _ids(architecture, generation)
-    source, target, notes = _tokenizers(folder, ids, config, extras)
+    source, target, notes = _tokenizers(folder, ids, config, extras, architecture.opens)
     history = extras.history if extras else {"name": folder.resolve().name, "architecture": name, "token_ids": ids}
+    history = history if extras or notes else history | _frame(source, config)
     search = extras.search if extras else _search(config, generation)
     return Imported(Bundle(model, source, target, search, history), name, architecture, notes if _reads(config) else ())
 
@@ -96,19 +97,27 @@ def _ids(architecture: Architecture, theirs: Mapping[str, Any]) -> dict[str, int
 
 
 def _tokenizers(
-    folder: Path, ids: Mapping[str, int], config: ModelConfig, extras: Extras | None
+    folder: Path, ids: Mapping[str, int], config: ModelConfig, extras: Extras | None, opens: str | None
 ) -> tuple[Tokenizer, Tokenizer, tuple[str, ...]]:
     """Source, target, and why one is missing. One stands for both, unless an export wrote two."""
     sizes = [each for each in (config.source_vocab, config.target_vocab) if each] or [0]
-    source, missing = read_tokenizer(folder, ids, sizes[0])
-    target = source
-    if (folder / TARGET).is_dir():
-        target, missing = read_tokenizer(folder / TARGET, ids, sizes[-1])
+    source, missing = read_tokenizer(folder, ids, sizes[0], opens if config.kind == "encoder-decoder" else None)
+    if missing:
+        return source, source, (missing,)
+    target, missing = read_target(folder, ids, sizes[-1], source)
     if missing:
         return target, target, (missing,)
     if extras:
         source, target = extras.restored(source, target)
     return source, target, ()
+
+
+def _frame(source: Tokenizer, config: ModelConfig) -> dict[str, Any]:
+    """What stands round a source, where it is more than the end that every translation model of ours reads."""
+    round_source = frame(source)
+    if config.kind != "encoder-decoder" or round_source in (([], []), ([], [source.eos])):
+        return {}
+    return {"source_frame": list(round_source)}
 
 
 def _search(config: ModelConfig, generation: Mapping[str, Any]) -> dict[str, Any]:

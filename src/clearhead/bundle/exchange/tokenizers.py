@@ -1,7 +1,7 @@
 """The tokenizer files of the transformers library: reading what a folder has, writing what its AutoTokenizer opens."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,58 @@ from clearhead.bundle.exchange.peer import converted_tokenizer
 from clearhead.core.errors import BundleError, TokenizerError
 from clearhead.core.files import make_folder, read_json, read_text, write_json
 from clearhead.model import ModelConfig
-from clearhead.text import NO_TOKENIZER, Tokenizer, wordpiece_tokenizer
+from clearhead.text import NO_TOKENIZER, Tokenizer, read_pieces, shared_unigram, wordpiece_tokenizer
 from clearhead.text.normalization import normalizer
+from clearhead.text.sentencepiece import UNIGRAM
 from clearhead.text.special import NAMES
 
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")  # the latter is asked first
 TARGET = "target_tokenizer"  # the folder beside the model where source and target have tokenizers of their own
+SOURCE_PIECES, TARGET_PIECES = "source.spm", "target.spm"  # of OPUS-MT
+SOURCE_IDS, TARGET_IDS = "vocab.json", "target_vocab.json"  # the latter only where the two sides share no ids
 LEFT_OUT = "imported without a tokenizer"
 
 
-def read_tokenizer(folder: Path, ids: Mapping[str, Any], rows: int) -> tuple[Tokenizer, str | None]:
+def read_tokenizer(folder: Path, ids: Mapping[str, Any], rows: int, opens: str | None) -> tuple[Tokenizer, str | None]:
     """The tokenizer in a folder, and why there is none.
 
     Args:
-        folder: with tokenizer.json, vocab.txt, vocab.json and merges.txt, or a file of SentencePiece.
+        folder: with tokenizer.json, vocab.txt, vocab.json and merges.txt, files of OPUS-MT, or one of SentencePiece.
         ids: role -> id of a special token, for roles that the tokenizer's own files do not name.
         rows: of the model's table; a tokenizer with more tokens is not its own.
+        opens: role of the token before a text, where the files do not say what stands round one.
     """
     settings = _settings(folder)
     backend = next(filter(None, (read(folder, settings) for read in READERS)), None)
     if backend is None:
         reason = f"no tokenizer.json, vocab.txt or vocab.json with merges.txt in {folder}, nor what could be converted"
         return NO_TOKENIZER, f"{LEFT_OUT}: {reason}"
-    tokenizer = Tokenizer(backend, _roles(backend, settings, ids))
-    if tokenizer.vocab_size > rows:
-        reason = f"it has {tokenizer.vocab_size:,} tokens, the model {rows:,} rows"
-        return NO_TOKENIZER, f"{LEFT_OUT}: {reason}"
-    return tokenizer, None
+    return _owned(_opened(Tokenizer(backend, _roles(backend, settings, ids)), opens), rows)
+
+
+def read_target(folder: Path, ids: Mapping[str, Any], rows: int, source: Tokenizer) -> tuple[Tokenizer, str | None]:
+    """The tokenizer of the target: that of the source, unless the folder has one for it."""
+    if (folder / TARGET).is_dir():
+        return read_tokenizer(folder / TARGET, ids, rows, None)
+    backend = None if (folder / "tokenizer.json").is_file() else _pieces(folder, TARGET_PIECES, TARGET_IDS)
+    if backend is None:
+        return source, None
+    target, missing = _owned(Tokenizer(backend, _roles(backend, _settings(folder), ids)), rows)
+    return source if target == source else target, missing
+
+
+def frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """What the template of a tokenizer puts before and after a text; nothing without one."""
+    whole = tokenizer.backend.encode("a", add_special_tokens=True)
+    inside = [place for place, added in enumerate(whole.special_tokens_mask) if not added]
+    return (whole.ids[: inside[0]], whole.ids[inside[-1] + 1 :]) if inside else ([], [])
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, config: ModelConfig) -> None:
     """tokenizer.json and tokenizer_config.json; special tokens are put round a text as models of this kind read it."""
     make_folder(folder)
     document = json.loads(tokenizer.to_json())
-    document["post_processor"] = document["post_processor"] or _template(tokenizer, config.kind)
+    document["post_processor"] = document["post_processor"] or _template(tokenizer, ROUND[config.kind])
     write_json(folder / "tokenizer.json", document)
     roles = {f"{role}_token": _token(tokenizer, role) for role in NAMES}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.length}
@@ -62,9 +80,21 @@ def bare(tokenizer: Tokenizer, special: Mapping[str, str], *, template: bool) ->
     return Tokenizer(Backend.from_str(json.dumps(document)), special)
 
 
-def _template(tokenizer: Tokenizer, kind: str) -> dict[str, Any] | None:
-    """An encoder-decoder reads `text <eos>`, an encoder `[CLS] text [SEP] text [SEP]`, a decoder the text as it is."""
-    wanted = {"encoder-decoder": ("eos",), "encoder-only": ("cls", "sep"), "decoder-only": ()}[kind]
+# An encoder-decoder reads `text <eos>`, an encoder `[CLS] text [SEP] text [SEP]`, a decoder the text as it is.
+ROUND = {"encoder-decoder": ("eos",), "encoder-only": ("cls", "sep"), "decoder-only": ()}
+
+
+def _opened(tokenizer: Tokenizer, opens: str | None) -> Tokenizer:
+    """The tokenizer with a template of its own that begins with this role; as it is if it has one."""
+    document = json.loads(tokenizer.to_json())
+    if opens is None or document["post_processor"]:
+        return tokenizer
+    document["post_processor"] = _template(tokenizer, (opens, "eos"))
+    return Tokenizer(Backend.from_str(json.dumps(document)), tokenizer.given)
+
+
+def _template(tokenizer: Tokenizer, wanted: Sequence[str]) -> dict[str, Any] | None:
+    """The roles round a text: all but the last before it, the last one after it and after a second text."""
     if not wanted or any(_token(tokenizer, role) is None for role in wanted):
         return None
     last = wanted[-1]
@@ -95,6 +125,12 @@ def _settings(folder: Path) -> dict[str, Any]:
         document = read_json(folder / name, BundleError) if (folder / name).is_file() else {}
         settings |= document if isinstance(document, dict) else {}
     return settings
+
+
+def _owned(tokenizer: Tokenizer, rows: int) -> tuple[Tokenizer, str | None]:
+    if tokenizer.vocab_size <= rows:
+        return tokenizer, None
+    return NO_TOKENIZER, f"{LEFT_OUT}: it has {tokenizer.vocab_size:,} tokens, the model {rows:,} rows"
 
 
 def _roles(backend: Backend, settings: Mapping[str, Any], ids: Mapping[str, Any]) -> dict[str, str]:
@@ -135,10 +171,33 @@ def _byte_pairs(folder: Path, settings: Mapping[str, Any]) -> Backend | None:
     return backend
 
 
+def _source_pieces(folder: Path, settings: Mapping[str, Any]) -> Backend | None:
+    return _pieces(folder, SOURCE_PIECES, SOURCE_IDS)
+
+
+def _pieces(folder: Path, model: str, table: str) -> Backend | None:
+    """OPUS-MT: a model of SentencePiece for each side, and a table of ids."""
+    ids = folder / (table if (folder / table).is_file() else SOURCE_IDS)
+    if not (folder / model).is_file() or not ids.is_file():
+        return None
+    vocabulary = read_json(ids, TokenizerError)
+    if not isinstance(vocabulary, dict) or not all(type(each) is int and each >= 0 for each in vocabulary.values()):
+        raise TokenizerError("not a table of pieces and their ids", where=ids)
+    special = {token for names in NAMES.values() for token in names if token in vocabulary}
+    pieces = read_pieces(folder / model)
+    return shared_unigram(pieces, vocabulary, sorted(special)) if pieces.model_type == UNIGRAM else None
+
+
 def _converted(folder: Path, settings: Mapping[str, Any]) -> Backend | None:
     """SentencePiece: transformers converts what it can, where it is installed."""
     pieces = [*folder.glob("*.model"), *folder.glob("*.spm")]
     return converted_tokenizer(folder) if pieces else None
 
 
-READERS: tuple[Callable[[Path, Mapping[str, Any]], Backend | None], ...] = (_whole, _wordpiece, _byte_pairs, _converted)
+READERS: tuple[Callable[[Path, Mapping[str, Any]], Backend | None], ...] = (
+    _whole,
+    _wordpiece,
+    _byte_pairs,
+    _source_pieces,
+    _converted,
+)

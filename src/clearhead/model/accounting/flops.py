@@ -56,13 +56,13 @@ def flops(model: Transformer, source: int, target: int) -> dict[str, Cost]:
 @singledispatch
 def parts_of(stack: Stack, own: Work, crossing: Work) -> Iterator[tuple[str, Cost]]:
     """The components of a stack with their costs; the work among its own tokens, and with those it reads besides."""
-    yield "embedding", cost(stack.embedding, own)
+    yield "embedding", cost(stack.embedding, own) + cost(stack.embedding_sum, own)
     yield "body", total(cost(each, own) for name, each in stack.named_children() if not name.startswith("embedding"))
 
 
 @parts_of.register
 def _(stack: Blocks, own: Work, crossing: Work) -> Iterator[tuple[str, Cost]]:
-    yield "embedding", cost(stack.embedding, own)
+    yield "embedding", cost(stack.embedding, own) + cost(stack.embedding_sum, own)
     for block in stack.blocks:  # a shared block as often as it is used
         assert isinstance(block, Block)
         yield "attention", cost(block.attention, own)
@@ -72,7 +72,7 @@ def _(stack: Blocks, own: Work, crossing: Work) -> Iterator[tuple[str, Cost]]:
 
 @parts_of.register
 def _(stack: Recurrent, own: Work, crossing: Work) -> Iterator[tuple[str, Cost]]:
-    yield "embedding", cost(stack.embedding, own)
+    yield "embedding", cost(stack.embedding, own) + cost(stack.embedding_sum, own)
     yield "body", total(cost(each, own) for each in stack.layers)
     if len(stack.starts):  # the first state has a gradient: it comes from the memory
         yield "body", total(cost(each, Work(1, 1)) + Cost(0, _first_step(layer)) for each, layer in _started(stack))

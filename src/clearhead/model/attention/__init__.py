@@ -6,6 +6,7 @@ from clearhead.model.attention.bilinear import Bilinear
 from clearhead.model.attention.cosine import Cosine
 from clearhead.model.attention.dot import Dot
 from clearhead.model.attention.identity import Identity
+from clearhead.model.attention.initialisation import INITIALISATIONS, Initialisation
 from clearhead.model.attention.linear import Linear
 from clearhead.model.attention.local import Local
 from clearhead.model.attention.low_rank import LowRank
@@ -18,6 +19,7 @@ from clearhead.model.attention.tiled import Tiled
 
 __all__ = [
     "ATTENTIONS",
+    "INITIALISATIONS",
     "PROJECTIONS",
     "Additive",
     "Bilinear",
@@ -27,6 +29,7 @@ __all__ = [
     "Fused",
     "HeadSizes",
     "Identity",
+    "Initialisation",
     "Kernel",
     "Linear",
     "Local",

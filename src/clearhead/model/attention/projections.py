@@ -44,6 +44,10 @@ class Projections(nn.Module):
         """(batch, length, d_model) -> keys and values, each (batch, kv_heads, length, d_head)."""
         raise NotImplementedError
 
+    def matrices(self) -> dict[str, Tensor]:
+        """W_Q, W_K and W_V that it has, as `query`, `key` and `value`: views of its parameters, (features, d_model)."""
+        return {}
+
     def split(self, states: Tensor) -> Tensor:
         """(batch, length, heads * d_head) -> (batch, heads, length, d_head)."""
         batch, length, features = states.shape
@@ -62,6 +66,9 @@ class Fused(Projections):
         self.weight = nn.Parameter(torch.empty(sum(sizes.rows), sizes.d_model))  # (q + k + v features, d_model)
         self.bias = nn.Parameter(torch.zeros(sum(sizes.rows))) if bias else None
         nn.init.xavier_uniform_(self.weight)
+
+    def matrices(self) -> dict[str, Tensor]:
+        return dict(zip(("query", "key", "value"), torch.split(self.weight, self.sizes.rows), strict=True))
 
     def all(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = torch.split(F.linear(hidden, self.weight, self.bias), self.sizes.rows, dim=-1)

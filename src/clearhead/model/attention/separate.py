@@ -14,6 +14,9 @@ class Separate(Projections):
         super().__init__(sizes, bias)
         self.query, self.key, self.value = (nn.Linear(sizes.d_model, rows, bias=bias) for rows in sizes.rows)
 
+    def matrices(self) -> dict[str, Tensor]:
+        return {"query": self.query.weight, "key": self.key.weight, "value": self.value.weight}
+
     def queries(self, hidden: Tensor) -> Tensor:
         return self.split(self.query(hidden))
 

@@ -28,6 +28,10 @@ class SharedQK(Projections):
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
         nn.init.xavier_uniform_(self.weight)
 
+    def matrices(self) -> dict[str, Tensor]:
+        query, value = self.weight.chunk(2)
+        return {"query": query, "value": value}
+
     def all(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, value = self._both(hidden)
         return query, self._as_keys(query), value

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from clearhead.core.errors import ConfigError
+from clearhead.core.errors import ConfigError, ModelError
 from clearhead.core.registry import Registry
 
 
@@ -41,6 +41,30 @@ class Embedding(nn.Module):
         found = type(self).__name__.lower()
         remedy = "set model.tie: none, or another model.head"
         raise ConfigError("this embedding has no table that an output could share", found=found, remedy=remedy)
+
+    @torch.no_grad()
+    def load(self, vectors: Tensor) -> None:
+        """Take over vectors that were learned elsewhere.
+
+        Args:
+            vectors: (vocab, width), row t for token t.
+
+        Raises:
+            ModelError: vectors of another shape, or an embedding that has no such table.
+        """
+        if tuple(vectors.shape) != (self.vocab, self.width):
+            found, expected = tuple(vectors.shape), (self.vocab, self.width)
+            raise ModelError("not the vectors of this vocabulary and width", found=found, expected=expected)
+        self.fill(vectors)
+
+    def fill(self, vectors: Tensor) -> None:
+        """What `load` does with vectors of the right shape."""
+        try:
+            table = self.matrix()
+        except ConfigError as error:
+            what, remedy = "this embedding has no row for each token", "load into a table, or into one of the sources"
+            raise ModelError(what, found=error.found, remedy=remedy) from None
+        table.copy_(vectors)
 
 
 EMBEDDINGS: Registry[Embedding] = Registry("embedding")

@@ -1,13 +1,14 @@
 """What is done with embeddings before the first block: scale, positions, token types, norm, dropout.
 
-dropout(norm(scale * embedded + positions + token types)); the scale is that of Vaswani et al., 2017, section 3.4,
-token types and norm are those of Devlin et al., 2019, arXiv:1810.04805, section 3.
+dropout(norm(scale * embedded + positions + token types)), or another join than a sum. The scale is that of Vaswani et
+al., 2017, section 3.4, token types and norm are those of Devlin et al., 2019, arXiv:1810.04805, section 3.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clearhead.core.errors import ModelError
+from clearhead.core.registry import Registry
 from clearhead.model.dropout import Dropout
 from clearhead.model.embedding.base import new_table
 from clearhead.model.norm import Norm
@@ -37,9 +38,14 @@ class Segments(nn.Module):
 
 
 class EmbeddingSum(nn.Module):
-    """(batch, length, width) -> the same shape, with all that a token's vector says before the first block."""
+    """(batch, length, width) -> the same shape, with all that a token's vector says before the first block.
 
-    def __init__(self, position: Position, segments: nn.Module, norm: Norm, *, scale: float, dropout: float) -> None:
+    The doorway of the family `embedding_join`: a kind is its `join`.
+    """
+
+    def __init__(
+        self, width: int, position: Position, segments: nn.Module, norm: Norm, scale: float, dropout: float
+    ) -> None:
         super().__init__()
         self.position, self.segments, self.norm = position, segments, norm
         self.scale = scale
@@ -49,6 +55,21 @@ class EmbeddingSum(nn.Module):
         self, embedded: Tensor, positions: Tensor, segments: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
         """Positions (batch or 1, length) int64, segments (batch, length) int64, valid (batch, length) bool."""
-        placed = self.position.add(self.scale * embedded, positions)
-        summed: Tensor = self.dropout(self.norm(self.segments(placed, segments), valid))
-        return summed
+        joined: Tensor = self.dropout(self.norm(self.join(self.scale * embedded, positions, segments), valid))
+        return joined
+
+    def join(self, embedded: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
+        """Token, position and token type as one vector, (batch, length, width)."""
+        raise NotImplementedError
+
+
+EMBEDDING_JOINS: Registry[EmbeddingSum] = Registry("embedding_join")
+
+
+@EMBEDDING_JOINS.register("sum")
+class Added(EmbeddingSum):
+    """The sum of the three."""
+
+    def join(self, embedded: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
+        added: Tensor = self.segments(self.position.add(embedded, positions), segments)
+        return added

@@ -11,6 +11,7 @@ class Norm(nn.Module):
     """A normalisation of hidden states. Wiring: features, the width of a hidden state."""
 
     decodes: ClassVar[bool] = True  # may serve a decoder, which is given its tokens one by one
+    across_tokens: ClassVar[bool] = False  # looks at more than one token, so padding must be told
 
     def __init__(self, features: int) -> None:
         super().__init__()

@@ -25,6 +25,7 @@ class BatchNorm(Norm):
         momentum: share of the new batch in the running averages.
     """
 
+    across_tokens: ClassVar[bool] = True
     rows = 1  # sets of statistics
     mean: Tensor  # (rows, features), running
     variance: Tensor  # (rows, features), running, unbiased

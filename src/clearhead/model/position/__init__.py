@@ -7,6 +7,7 @@ from clearhead.model.position.rotary import Rotary
 from clearhead.model.position.shaw import Shaw
 from clearhead.model.position.sinusoidal import Sinusoidal
 from clearhead.model.position.t5 import T5Bias
+from clearhead.model.position.untied import Untied
 from clearhead.model.position.xl import TransformerXL
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Sinusoidal",
     "T5Bias",
     "TransformerXL",
+    "Untied",
 ]

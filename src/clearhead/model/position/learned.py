@@ -23,6 +23,11 @@ class Learned(Position):
         nn.init.normal_(self.table, std=d_model**-0.5)
 
     def add(self, embedded: Tensor, positions: Tensor) -> Tensor:
+        self.check(positions)
+        return embedded + self.table[positions + self.offset].to(embedded.dtype)
+
+    def check(self, positions: Tensor) -> None:
+        """Refuse positions beyond the table with a ModelError."""
         last, limit = int(positions.max()) + 1 if positions.numel() else 0, len(self.table) - self.offset
         if last > limit:
             raise ModelError(
@@ -31,4 +36,3 @@ class Learned(Position):
                 expected=f"at most {limit} tokens",
                 remedy="shorten the text, or train with a larger model.length or another model.position",
             )
-        return embedded + self.table[positions + self.offset].to(embedded.dtype)

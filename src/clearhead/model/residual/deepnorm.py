@@ -24,17 +24,11 @@ class DeepNorm(Residual):
         projections = [each for each in sublayer.modules() if isinstance(each, Projections)]
         spared = {inner for each in projections for inner in each.modules()}
         for each in projections:
-            for weight in _value_rows(each):
-                weight.mul_(self.beta)
+            if "value" in (matrices := each.matrices()):
+                matrices["value"].mul_(self.beta)
         for module in sublayer.modules():
             if isinstance(module, nn.Linear) and module not in spared:
                 module.weight.mul_(self.beta)
-
-
-def _value_rows(projections: Projections) -> list[Tensor]:
-    """W_V, wherever a kind of projections keeps it: the last rows of its one matrix, or a matrix of its own."""
-    rows = projections.sizes.rows[-1]
-    return [each[-rows:] for name, each in projections.named_parameters() if name in ("weight", "value.weight")]
 
 
 def constants(depth: Depth) -> tuple[float, float]:

@@ -18,7 +18,8 @@ class Translation(Objective):
         self.label_smoothing = label_smoothing
 
     def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
-        hidden = model(batch.source, batch.target, source_valid=batch.source_valid)  # (batch, target, d_model)
+        padding = batch.counted if model.config.norm_across_tokens else None  # else the causal mask hides it for free
+        hidden = model(batch.source, batch.target, source_valid=batch.source_valid, target_valid=padding)
         states, labels = hidden[batch.counted], batch.labels[batch.counted]
         value, plain = smoothed_likelihood(model.head, states, labels, self.label_smoothing)
         return Loss(value, batch.tokens, {"nll": plain})

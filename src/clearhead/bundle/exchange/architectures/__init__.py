@@ -9,9 +9,23 @@ from clearhead.bundle.exchange.architectures import (
     gpt2,
     llama,
     marian,
+    roberta,
     roformer,
     t5,
     vit,
 )
 
-__all__ = ["albert", "bart", "bert", "distilbert", "electra", "gpt2", "llama", "marian", "roformer", "t5", "vit"]
+__all__ = [
+    "albert",
+    "bart",
+    "bert",
+    "distilbert",
+    "electra",
+    "gpt2",
+    "llama",
+    "marian",
+    "roberta",
+    "roformer",
+    "t5",
+    "vit",
+]

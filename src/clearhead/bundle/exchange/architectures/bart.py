@@ -1,5 +1,7 @@
 """BART (Lewis et al., 2020, arXiv:1910.13461) and mBART (Liu et al., 2020, arXiv:2001.08210)."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from clearhead.bundle.exchange.architecture import ARCHITECTURES, Architecture
@@ -25,6 +27,7 @@ class Bart(Architecture):
     model_type = "bart"
     prefix = "model."
     start = "decoder_start_token_id"
+    opens: ClassVar[str | None] = "cls"
     rules = (*SIZES, *ONE_VOCABULARY, *LEARNED, *fixed({"residual.kind": "post"}))
     tensors = (*ONE_TABLE, *TABLES, *REST)
 
@@ -37,4 +40,5 @@ class MBart(Bart):
     """BART with the norm before the sub-layers."""
 
     model_type = "mbart"
+    opens = None  # a source ends with its language; the tokenizer's files say which
     rules = (*SIZES, *ONE_VOCABULARY, *LEARNED, *fixed({"residual.kind": "pre"}))

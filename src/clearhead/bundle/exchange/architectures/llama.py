@@ -7,7 +7,7 @@ arXiv:2310.06825. Qwen2: Yang et al., 2024, arXiv:2407.10671.
 from collections.abc import Mapping
 from typing import Any
 
-from clearhead.bundle.exchange.architecture import ARCHITECTURES, Architecture
+from clearhead.bundle.exchange.architecture import ARCHITECTURES, Architecture, Headless
 from clearhead.bundle.exchange.architectures.rope import ROPE, ROTARY_HALVES
 from clearhead.bundle.exchange.architectures.words import GATED, PAD, TIES, VOCAB
 from clearhead.bundle.exchange.rules import Custom, Field, Free, Needs, Rate, Rule, Theirs, fixed
@@ -36,11 +36,14 @@ SIZES: tuple[Rule, ...] = (
     Field("max_position_embeddings", "length", 2048),
     Field("hidden_act", "feedforward.kind", "silu", codes=GATED),
     Field("rms_norm_eps", "norm.epsilon", 1e-6),
-    Field("tie_word_embeddings", "tie", default=False, codes=TIES),
     PAD,
     Rate(("attention_dropout",), "attention_dropout", 0.0),
     Free({"dropout": 0.0, "feedforward_dropout": 0.0}),
 )
+
+
+TIE = Field("tie_word_embeddings", "tie", default=False, codes=TIES)
+NO_HEAD = fixed({"tie": "output"})  # our logits are then products with the table; theirs has none
 
 
 def heads(theirs: Theirs) -> int:
@@ -58,51 +61,6 @@ def _divisible(ours: Mapping[str, Any]) -> dict[str, Any]:
 def width(theirs: Theirs) -> int:
     """Features of a head where the config names none."""
     return int(theirs["hidden_size"] // theirs["num_attention_heads"])
-
-
-@ARCHITECTURES.register("LlamaForCausalLM")
-class Llama(Architecture):
-    """Biases in all maps or in none."""
-
-    model_type = "llama"
-    prefix = "model."
-    ignored = (r"rotary_emb\.inv_freq$",)  # follows from the config; in files of old versions
-    rules = (
-        *SIZES,
-        Needs({"pretraining_tp": 1}),
-        Field("intermediate_size", "d_ff", 11_008),
-        Field("num_key_value_heads", "kv_heads", heads),
-        Field("head_dim", "d_head", width),
-        Custom((), lambda theirs: {}, _divisible),
-        Field(("attention_bias", "mlp_bias"), ("bias", "qkv_bias"), default=False),
-    )
-    tensors = (
-        one("model.embed_tokens.weight", "decoder.embedding.table"),
-        *linear(f"{BLOCK}.input_layernorm", f"{OURS}.attention_residual.norm"),
-        *projections(f"{BLOCK}.self_attn.*_proj", "qkv", f"{OURS}.attention.projections", ROTARY_HALVES),
-        *linear(f"{BLOCK}.self_attn.o_proj", f"{OURS}.attention.output"),
-        *linear(f"{BLOCK}.post_attention_layernorm", f"{OURS}.feedforward_residual.norm"),
-        *linear(f"{BLOCK}.mlp.gate_proj", f"{OURS}.feedforward.gate"),
-        *linear(f"{BLOCK}.mlp.up_proj", f"{OURS}.feedforward.inner"),
-        *linear(f"{BLOCK}.mlp.down_proj", f"{OURS}.feedforward.outer"),
-        *linear("model.norm", "decoder.last"),
-        one("lm_head.weight", "head.matrix"),
-    )
-
-
-@ARCHITECTURES.register("MistralForCausalLM")
-class Mistral(Llama):
-    """No biases; self-attention in a sliding window."""
-
-    model_type = "mistral"
-    rules = (
-        *SIZES,
-        *fixed({"bias": False, "qkv_bias": False}),
-        Field("intermediate_size", "d_ff", 14_336),
-        Field("num_key_value_heads", "kv_heads", 8),
-        Field("head_dim", "d_head", width),
-        Field("sliding_window", "window", 4096),
-    )
 
 
 def _qwen_window(theirs: Theirs) -> dict[str, int | None]:
@@ -123,15 +81,89 @@ def _qwen_words(ours: Mapping[str, Any]) -> dict[str, Any]:
     return {"use_sliding_window": True, "sliding_window": ours["window"], "max_window_layers": 0}
 
 
+LLAMA: tuple[Rule, ...] = (
+    *SIZES,
+    Needs({"pretraining_tp": 1}),
+    Field("intermediate_size", "d_ff", 11_008),
+    Field("num_key_value_heads", "kv_heads", heads),
+    Field("head_dim", "d_head", width),
+    Custom((), lambda theirs: {}, _divisible),
+    Field(("attention_bias", "mlp_bias"), ("bias", "qkv_bias"), default=False),
+)
+MISTRAL: tuple[Rule, ...] = (
+    *SIZES,
+    *fixed({"bias": False, "qkv_bias": False}),
+    Field("intermediate_size", "d_ff", 14_336),
+    Field("num_key_value_heads", "kv_heads", 8),
+    Field("head_dim", "d_head", width),
+    Field("sliding_window", "window", 4096),
+)
+QWEN2: tuple[Rule, ...] = (
+    *SIZES,
+    *fixed({"bias": False, "qkv_bias": True}),
+    Field("intermediate_size", "d_ff", 22_016),
+    Field("num_key_value_heads", "kv_heads", 32),
+    Custom(("window",), _qwen_window, _qwen_words),
+)
+TENSORS = (
+    one("model.embed_tokens.weight", "decoder.embedding.table"),
+    *linear(f"{BLOCK}.input_layernorm", f"{OURS}.attention_residual.norm"),
+    *projections(f"{BLOCK}.self_attn.*_proj", "qkv", f"{OURS}.attention.projections", ROTARY_HALVES),
+    *linear(f"{BLOCK}.self_attn.o_proj", f"{OURS}.attention.output"),
+    *linear(f"{BLOCK}.post_attention_layernorm", f"{OURS}.feedforward_residual.norm"),
+    *linear(f"{BLOCK}.mlp.gate_proj", f"{OURS}.feedforward.gate"),
+    *linear(f"{BLOCK}.mlp.up_proj", f"{OURS}.feedforward.inner"),
+    *linear(f"{BLOCK}.mlp.down_proj", f"{OURS}.feedforward.outer"),
+    *linear("model.norm", "decoder.last"),
+)
+
+
+@ARCHITECTURES.register("LlamaForCausalLM")
+class Llama(Architecture):
+    """Biases in all maps or in none."""
+
+    model_type = "llama"
+    prefix = "model."
+    ignored = (r"rotary_emb\.inv_freq$",)  # follows from the config; in files of old versions
+    rules = (*LLAMA, TIE)
+    tensors = (*TENSORS, one("lm_head.weight", "head.matrix"))
+
+
+@ARCHITECTURES.register("MistralForCausalLM")
+class Mistral(Llama):
+    """No biases; self-attention in a sliding window."""
+
+    model_type = "mistral"
+    rules = (*MISTRAL, TIE)
+
+
 @ARCHITECTURES.register("Qwen2ForCausalLM")
 class Qwen2(Llama):
     """Biases of queries, keys and values only."""
 
     model_type = "qwen2"
-    rules = (
-        *SIZES,
-        *fixed({"bias": False, "qkv_bias": True}),
-        Field("intermediate_size", "d_ff", 22_016),
-        Field("num_key_value_heads", "kv_heads", 32),
-        Custom(("window",), _qwen_window, _qwen_words),
-    )
+    rules = (*QWEN2, TIE)
+
+
+@ARCHITECTURES.register("LlamaModel")
+class LlamaBody(Headless, Llama):
+    """Hidden states."""
+
+    rules = (*LLAMA, *NO_HEAD)
+    tensors = TENSORS
+
+
+@ARCHITECTURES.register("MistralModel")
+class MistralBody(Headless, Mistral):
+    """Hidden states."""
+
+    rules = (*MISTRAL, *NO_HEAD)
+    tensors = TENSORS
+
+
+@ARCHITECTURES.register("Qwen2Model")
+class Qwen2Body(Headless, Qwen2):
+    """Hidden states."""
+
+    rules = (*QWEN2, *NO_HEAD)
+    tensors = TENSORS
