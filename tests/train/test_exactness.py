@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from clearhead.bundle.weights import read_weights
-from clearhead.core.errors import CheckpointError, TokenizerError, TrainingError, UsageError
+from clearhead.core.errors import CheckpointError, ModelError, TokenizerError, TrainingError, UsageError
 from clearhead.data.buckets import Place
 from clearhead.data.sources import SOURCES
 from clearhead.train import run, trainer
@@ -260,3 +260,13 @@ def test_a_resumed_run_keeps_the_number_format_it_began_with(tiny, tmp_path, mon
     run(tiny("train.precision=auto"), tmp_path / "one", resume=True)
     assert json.loads((tmp_path / "one/machine.json").read_text())["precision"] == "bfloat16"
     assert next(chosen) == torch.float32  # never asked again
+
+
+def test_frozen_groups_stay_as_they_are_and_an_unknown_group_is_refused(tiny, tmp_path):
+    run(tiny("train.updates=1", "train.freeze=[encoder.*.attention]"), tmp_path / "one")
+    run(tiny("train.updates=12", "train.freeze=[encoder.*.attention]"), tmp_path / "more")
+    one, more = (read_weights(tmp_path / each / "model.safetensors") for each in ("one", "more"))
+    still = {name for name in one if torch.equal(one[name], more[name])}
+    assert still == {name for name in one if name.startswith("encoder.blocks.0.attention.")}
+    with pytest.raises(ModelError, match="encodr"):
+        run(tiny("train.freeze=[encodr]"), tmp_path / "wrong")

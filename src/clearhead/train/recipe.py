@@ -56,6 +56,7 @@ class TrainConfig(Section):
     schedule: choice_of(SCHEDULES) = Choice(kind="inverse_sqrt")  # type: ignore[valid-type]
     optimizer: choice_of(OPTIMIZERS) = Choice(kind="adam")  # type: ignore[valid-type]
     clip: float = Field(1.0, ge=0.0)  # largest gradient norm; 0 = no clipping
+    freeze: tuple[str, ...] = ()  # groups of parameters that stay as they are, such as encoder.*.attention
     precision: Precision = "auto"  # of the matrix products
     device: str = "auto"
     processes: NonNegativeInt = 0  # that share the batches of an update; 0 = as many as cores and accumulate allow

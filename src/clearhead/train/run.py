@@ -19,6 +19,7 @@ from clearhead.core.processes import World, local_size
 from clearhead.core.progress import say
 from clearhead.core.seeds import derive, seed_everything
 from clearhead.model import Transformer
+from clearhead.model.inventory import freeze
 from clearhead.train.checkpoint import Checkpoints
 from clearhead.train.finish import finish
 from clearhead.train.folder import open_folder
@@ -56,6 +57,7 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
         world.wait()  # until the first one has written tokenizers and stores
     task = task_of(recipe, out)
     model = build_model(recipe, task.source, task.target)
+    freeze(model, recipe.train.freeze)
     task.require_reach(model)
     learner = task.objective.learner(model).to(device)
     dtype = run_dtype(recipe, out, device)

@@ -98,5 +98,5 @@ STACKS: Registry[Stack] = Registry("stack")
 
 def require_plain(mask: AttentionMask) -> None:
     """Refuse rules of visibility that only attention can obey; order and padding every stack respects."""
-    if mask.window is not None or mask.segments is not None or mask.allowed is not None:
+    if not mask.only_padding_and_causal:
         raise ModelError("only attention can obey this mask", expected="no rule but causal and padding")
