@@ -114,6 +114,7 @@ ROTARY = {**LM, "norm": "rmsnorm", "bias": False}
 NATIVE = {  # models as our recipes say them -> the architecture that can say them
     "the paper's": (TRANSLATOR, "MarianMTModel"),
     "sines before cosines": ({**TRANSLATOR, "position": {"kind": "sinusoidal", "layout": "halves"}}, "MarianMTModel"),
+    "in tiles": ({**TRANSLATOR, "attention": {"kind": "tiled", "block": 3}}, "MarianMTModel"),
     "pre-norm": ({**TRANSLATOR, "residual": "pre", "scale_embedding": False}, "PegasusForConditionalGeneration"),
     "a bias of the output": ({**TRANSLATOR, "head": {"kind": "lm", "bias": True}}, "MarianMTModel"),
     "llama": (

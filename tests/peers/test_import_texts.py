@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from clearhead.apply import Model, load
 from clearhead.bundle.exchange import export_model, import_model
@@ -50,7 +51,15 @@ def opus(folder: Path) -> Path:
     pad = ids["<pad>"]
     settings = {"vocab_size": len(ids), "pad_token_id": pad, "decoder_start_token_id": pad, "eos_token_id": 0}
     saved(folder, "MarianMTModel", {**SEQUENCE, **settings, "forced_eos_token_id": 0, "bad_words_ids": [[pad]]})
+    say_much(folder, eos=0)
     return folder
+
+
+def say_much(folder: Path, eos: int) -> None:
+    """Make the end of a text improbable, so that there is something to compare."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors["final_logits_bias"][0, eos] = -50.0
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +125,7 @@ def test_a_source_of_bart_begins_as_its_own_tokenizer_says(tmp_path, files):
     (tmp_path / "merges.txt").write_text("#version: 0.2\nĠ t\nh e\n")
     settings = {**SEQUENCE, "vocab_size": 14, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
     saved(tmp_path, "BartForConditionalGeneration", {**settings, "forced_eos_token_id": 2})
+    say_much(tmp_path, eos=2)
     peer = transformers.BartTokenizer.from_pretrained(tmp_path)
     if files == "tokenizer.json":
         peer.save_pretrained(tmp_path)
@@ -142,5 +152,5 @@ def assert_same_translations(model: Model, folder: Path, tokenizer) -> None:
         settings |= {"forced_bos_token_id": None, "forced_eos_token_id": None}
         theirs = peer.generate(**tokenizer(text, return_tensors="pt"), **settings)[0].tolist()[1:]
         ours = model.n_best([text], search)[0][0][1].tokens
-        assert ours == [each for each in theirs if each != tokenizer.eos_token_id]
-        assert ours or text == "a cat that sat"
+        assert len(ours) >= 8
+        assert ours[:8] == theirs[:8]

@@ -99,7 +99,9 @@ def test_the_blanks_are_as_the_file_says():
 
 
 def test_a_piece_of_the_user_is_taken_whole():
-    pieces = tuple(Piece(each.text, each.score, USER_DEFINED if each.text == "at" else CONTROL) for each in MODEL.pieces)
+    pieces = tuple(
+        Piece(each.text, each.score, USER_DEFINED if each.text == "at" else CONTROL) for each in MODEL.pieces
+    )
     assert shared(PieceModel(pieces + MODEL.pieces)).encode("at")[-1] == IDS["at"]
 
 

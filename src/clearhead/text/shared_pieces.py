@@ -51,7 +51,8 @@ def _placed(model: PieceModel, ids: Mapping[str, int], special: Sequence[str]) -
     places = [(f"{FOREIGN}{index}", 0.0) for index in range(1 + max(ids.values()))]
     for text, index in ids.items():
         plain = text in scores or text in special or text.startswith(">>")
-        places[index] = (text if plain else FOREIGN + text, scores.get(text, 0.0))
+        # Six decimals, as a float32 has: the library's reader of tokenizer.json may change the last digit of more.
+        places[index] = (text if plain else FOREIGN + text, round(scores.get(text, 0.0), 6))
     return places
 
 

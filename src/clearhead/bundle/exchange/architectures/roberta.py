@@ -1,4 +1,4 @@
-"""RoBERTa (Liu et al., 2019, arXiv:1907.11692) and, of the same tensors, XLM-R (Conneau et al., 2020, arXiv:1911.02116).
+"""RoBERTa (Liu et al., 2019, arXiv:1907.11692).
 
 Its positions are counted from pad + 1 on, over the tokens that are not padding.
 """
