@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 import torch
-from hf_models import LLAMA, MODELS, SEQUENCE, saved
 from safetensors.torch import load_file, save_file
 
 from clearhead.bundle import Bundle
 from clearhead.bundle.exchange import ARCHITECTURES, import_model, witness
 from clearhead.bundle.exchange.peer import TOLERANCE
 from clearhead.core.errors import BundleError
+from hf_models import LLAMA, MODELS, SEQUENCE, saved
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.peers
