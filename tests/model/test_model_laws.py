@@ -53,6 +53,7 @@ def decodes(part: dict[str, str]) -> bool:
 
 PARTS = [chosen(family, name) for family, names in FAMILIES.items() for name in names.names()]
 EACH_PART = pytest.mark.parametrize("part", list(filter(decodes, PARTS)), ids=str)
+UNJOINED = {"residual": "none"}  # the control that learns badly, as it should
 SEEING = [name for name in ATTENTIONS.names() if ATTENTIONS.get(name).any_mask]  # keys, not sums of keys
 double = pytest.mark.usefixtures("double")
 
@@ -64,7 +65,8 @@ def tokens(length: int, batch: int = 3) -> Tensor:
 @double
 @EACH_PART
 def test_the_future_is_hidden(tiny, part):
-    model = tiny(encoder_layers=1, decoder_layers=1, **part)  # two layers without residuals make all tokens the same
+    layers = 1 if part == UNJOINED else 2  # two layers without residuals make all tokens the same
+    model = tiny(encoder_layers=layers, decoder_layers=layers, **part)
     memory, target = model.encode(tokens(7)), tokens(9)
     changed = target.clone()
     changed[:, 5:] = changed[:, 5:] % 22 + 1
@@ -180,14 +182,12 @@ def test_every_parameter_moves(tiny, part, tie):
 def test_a_model_memorises_one_batch(tiny, part):
     model = tiny(encoder_layers=1, decoder_layers=1, **part).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(500):
+    for _ in range(500 if part == UNJOINED else 120):
         optimizer.zero_grad()
         loss = batch_loss(model)
-        if loss < 0.1:
-            return
         loss.backward()
         optimizer.step()
-    pytest.fail(f"{loss.item():.2f} nats per token left")
+    assert loss.item() < 0.1
 
 
 @pytest.mark.parametrize(
