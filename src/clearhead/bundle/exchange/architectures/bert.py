@@ -11,13 +11,14 @@ from clearhead.bundle.exchange.architectures.encoders import (
     dense,
     embeddings,
     last_map,
+    no_head,
     scores,
     sequence_labels,
     stack,
     token_labels,
     words,
 )
-from clearhead.bundle.exchange.rules import Rule, fixed
+from clearhead.bundle.exchange.rules import Rule
 from clearhead.bundle.exchange.tensors import linear
 
 RULES: tuple[Rule, ...] = (*SIZES, *LEARNED, SEGMENTS)
@@ -79,5 +80,5 @@ class BertTokens(Bert):
 class BertBody(Headless, Bert):
     """Hidden states; our logits are then their products with the table, which theirs does not compute."""
 
-    rules = (*RULES, *fixed({"head.kind": "lm", "tie": "output"}), activation("hidden_act"))
+    rules = (*RULES, *no_head(), activation("hidden_act"))
     tensors = TENSORS

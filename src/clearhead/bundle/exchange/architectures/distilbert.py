@@ -8,6 +8,7 @@ from clearhead.bundle.exchange.architectures.encoders import (
     dense,
     embeddings,
     last_map,
+    no_head,
     scores,
     sequence_labels,
     token_labels,
@@ -79,5 +80,5 @@ class DistilBertTokens(DistilBert):
 class DistilBertBody(Headless, DistilBert):
     """Hidden states."""
 
-    rules = (*RULES, *fixed({"head.kind": "lm", "tie": "output"}), activation("activation"))
+    rules = (*RULES, *no_head(), activation("activation"))
     tensors = TENSORS

@@ -74,6 +74,11 @@ def words(kind: str = "mlm") -> tuple[Rule, ...]:
     return *fixed({"head.kind": kind, "tie": "output"}), Needs({"tie_word_embeddings": True})
 
 
+def no_head() -> tuple[Rule, ...]:
+    """A body alone; our logits are then products with the table, which theirs does not compute."""
+    return fixed({"head.kind": "lm", "tie": "output"})
+
+
 def sequence_labels(**dense: str) -> tuple[Rule, ...]:
     """A head that scores labels of a sequence by its first token."""
     about = {"head.kind": "classify", "head.pooling": "first", "head.bias": True}

@@ -17,6 +17,7 @@ from clearhead.bundle.exchange.architectures.encoders import (
     dense,
     embeddings,
     last_map,
+    no_head,
     scores,
     sequence_labels,
     stack,
@@ -99,5 +100,5 @@ class RobertaTokens(Roberta):
 class RobertaBody(Headless, Roberta):
     """Hidden states."""
 
-    rules = (*RULES, *fixed({"head.kind": "lm", "tie": "output"}), activation("hidden_act"))
+    rules = (*RULES, *no_head(), activation("hidden_act"))
     tensors = TENSORS
