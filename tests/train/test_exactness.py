@@ -4,11 +4,11 @@ import json
 import signal
 import threading
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from sameness import record, same_run
 
 from clearhead.bundle.weights import read_weights
 from clearhead.core.errors import CheckpointError, ModelError, TokenizerError, TrainingError, UsageError
@@ -20,21 +20,6 @@ from clearhead.train.prepare import prepare_stores, prepare_tokenizers
 from clearhead.train.signals import StopRequest
 from clearhead.train.stream import batch_stream
 from clearhead.train.trainer import Trainer
-
-CLOCKS = ("seconds", "tokens_per_second")
-
-
-def record(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
-
-
-def same_run(left: Path, right: Path) -> None:
-    assert record(left) == record(right)
-    one, other = (read_weights(each / "model.safetensors") for each in (left, right))
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, updates: int) -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from test_exactness import record, same_run
+from sameness import record, same_run
 
 from clearhead.bundle.weights import read_weights
 from clearhead.core.errors import ConfigError, TrainingError

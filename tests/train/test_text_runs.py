@@ -1,15 +1,13 @@
 """Runs on text and on classes keep the promises of every run, learn, and end in a bundle that can be scored."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sameness import record, same_run
 
 from clearhead.bundle import Bundle
-from clearhead.bundle.weights import read_weights
 from clearhead.core.errors import ConfigError, DataError
 from clearhead.core.processes import World
 from clearhead.core.recipe import read_recipe
@@ -25,7 +23,6 @@ from clearhead.train.tasks import TASKS
 from clearhead.train.tasks.text import TextTask
 from clearhead.train.trainer import Trainer
 
-CLOCKS = ("seconds", "tokens_per_second")
 DECODER, ENCODER = "encoder_layers: 0, decoder_layers: 1", "encoder_layers: 1, decoder_layers: 0"
 CHAR = "{kind: char, extra_tokens: [<fim_prefix>, <fim_suffix>, <fim_middle>]}"
 TEXT = ("text, file: train.txt, document: paragraph", "text, file: valid.txt, document: paragraph")
@@ -84,19 +81,6 @@ train: {{updates: 5, batch_tokens: 120, learning_rate: 0.01, schedule: {{kind: c
         return read_recipe(path, overrides, Recipe)
 
     return make
-
-
-def record(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
-
-
-def same_run(left: Path, right: Path) -> None:
-    assert record(left) == record(right)
-    one, other = (read_weights(each / "model.safetensors") for each in (left, right))
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
 
 
 @EACH_CASE
