@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import clearhead
-from clearhead.cli import data, demo, env, evaluate, export_hf, import_hf, info, tokenizer, train, translate, verify
+from clearhead.cli import data, demo, env, evaluate, export_hf, import_hf, info, lab, tokenizer, train, translate, verify
 from clearhead.cli.failures import failed, interruptible
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("import")(import_hf.command)
 app.command("export")(export_hf.command)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
+app.add_typer(lab.app, name="lab")
 
 
 def _print_version(value: bool) -> None:

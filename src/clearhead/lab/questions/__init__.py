@@ -1,0 +1,1 @@
+"""The questions, one file each, on a shelf for each topic."""

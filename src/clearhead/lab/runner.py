@@ -1,0 +1,191 @@
+"""Runs questions: their cells over worker processes with one thread each, from the cache where they were run before.
+
+Two processes of one thread beat one process of two threads at the sizes of the lab. Questions that measure time come
+last, in this process, with nothing beside them.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+
+from clearhead.core.errors import ClearheadError, ModelError
+from clearhead.core.progress import track
+from clearhead.core.seeds import derive, seed_everything
+from clearhead.lab.catalog import module_of, question
+from clearhead.lab.digest import digest
+from clearhead.lab.documents import DOCUMENTS
+from clearhead.lab.question import Judgement, Question
+from clearhead.lab.rows import Cell, Row, Rows
+from clearhead.lab.scale import Scale
+from clearhead.lab.store import Measured, Store
+
+
+@dataclass(frozen=True)
+class Result:
+    """A question that was run."""
+
+    id: str
+    scale: Scale
+    rows: Rows
+    judgements: Mapping[str, Judgement]  # by the key of the claim
+    seconds: float  # of one core, cached cells with what they took when they ran
+    made: str  # when the last cell ran, UTC
+
+    @property
+    def question(self) -> Question:
+        """The question itself."""
+        return question(self.id)
+
+    def document(self, figure: str | None = None) -> dict[str, Any]:
+        """The result as plain values, for JSON; `figure` is the path of its picture."""
+        asked = self.question
+        return {
+            "id": self.id,
+            "verdicts": [
+                {"claim": each.key, "verdict": found.verdict.value, "evidence": found.evidence.en}
+                for each in asked.claims
+                for found in [self.judgements[each.key]]
+            ],
+            "rows": [dict(each) for each in self.rows],
+            "figure": figure,
+            "seconds": self.seconds,
+            "seeds": self.rows.distinct("seed"),
+            "sources": [{"document": DOCUMENTS[each.document].file, "item": each.item} for each in asked.sources],
+            "scale": self.scale.name,
+            "seed_list": self.scale.seed_list,
+        }
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One cell of one question, waiting to be measured."""
+
+    id: str
+    cell: Cell
+    code: str
+
+
+def run(ids: Sequence[str], scale: Scale, *, jobs: int = 2, store: Store | None = None) -> list[Result]:
+    """Run questions and judge them.
+
+    Args:
+        ids: of the questions.
+        scale: how much of each.
+        jobs: worker processes; 1 = in this process.
+        store: where measured cells are kept and looked for; None = measure all anew.
+
+    Raises:
+        ModelError: a question cannot be measured; names it and the cell. The cells before it are kept.
+    """
+    pieces = {each: list(_pieces(each, scale)) for each in ids}
+    known: dict[str, dict[int, Measured]] = {each: {} for each in ids}
+    waiting = []
+    for each, listed in pieces.items():
+        for place, piece in enumerate(listed):
+            found = store.get(piece.id, piece.cell, piece.code) if store else None
+            if found is None:
+                waiting.append((each, place, piece))
+            else:
+                known[each][place] = found
+    with track("cells", len(waiting)) as bar:
+        for done, (each, place, piece, measured) in enumerate(_measured(waiting, jobs), start=1):
+            known[each][place] = measured
+            if store:
+                store.put(piece.id, piece.code, measured)
+            bar(done, each)
+    return [_result(each, scale, [known[each][place] for place in sorted(known[each])]) for each in ids]
+
+
+_Waiting = tuple[str, int, _Piece]
+
+
+def _measured(waiting: Sequence[_Waiting], jobs: int) -> Iterator[tuple[str, int, _Piece, Measured]]:
+    """Measure what waits, in any order; what measures time comes last and alone."""
+    timed = [each for each in waiting if question(each[0]).timed]
+    others = [each for each in waiting if not question(each[0]).timed]
+    if jobs > 1 and len(others) > 1:
+        yield from _in_workers(others, jobs)
+    else:
+        yield from ((*each, measure(each[2].id, each[2].cell)) for each in others)
+    yield from ((*each, measure(each[2].id, each[2].cell)) for each in timed)
+
+
+def _in_workers(waiting: Sequence[_Waiting], jobs: int) -> Iterator[tuple[str, int, _Piece, Measured]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
+        futures: dict[Future[Measured], _Waiting] = {
+            pool.submit(measure, each[2].id, dict(each[2].cell)): each for each in waiting
+        }
+        try:
+            for future in as_completed(futures):
+                yield (*futures[future], future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def measure(id: str, cell: Cell) -> Measured:
+    """Measure one cell on one thread; what a question leaves unseeded is seeded by the cell."""
+    start = time.perf_counter()
+    seed_everything(derive(0, id, sorted(cell.items())))
+    with _one_thread(), _named(id, cell):
+        rows = [_plain({**cell, **each}) for each in question(id).measure(cell)]
+    made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Measured(dict(cell), rows, time.perf_counter() - start, made)
+
+
+def _pieces(id: str, scale: Scale) -> Iterator[_Piece]:
+    code = digest(module_of(id))
+    return (_Piece(id, dict(cell), code) for cell in question(id).cells(scale))
+
+
+def _result(id: str, scale: Scale, measured: Sequence[Measured]) -> Result:
+    asked = question(id)
+    rows = Rows(row for each in measured for row in each.rows)
+    judgements = asked.judge(rows)
+    missing = {each.key for each in asked.claims} ^ set(judgements)
+    if missing:
+        raise ModelError(f"question {id} does not judge its claims one by one", found=", ".join(sorted(missing)))
+    seconds = math.fsum(each.seconds for each in measured)
+    return Result(id, scale, rows, judgements, seconds, max((each.made for each in measured), default=""))
+
+
+def _plain(row: Row) -> Row:
+    """Numbers of numpy and torch as plain ones, so that a row from the cache is the same as a fresh one."""
+    return {key: value.item() if isinstance(value, torch.Tensor) else _number(value) for key, value in row.items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool | int | float | str) or value is None:
+        return float(value) if isinstance(value, float) else value
+    return value.item()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _named(id: str, cell: Cell) -> Iterator[None]:
+    """Name the question and the cell in whatever goes wrong inside."""
+    try:
+        yield
+    except ClearheadError:
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+        raise ModelError(f"question {id} cannot be measured", where=dict(cell), found=found) from error
