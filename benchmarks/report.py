@@ -9,19 +9,16 @@ from typing import Any
 
 import torch
 
+from clearhead.core.machine import processor
+
 RESULTS = Path(__file__).parent / "RESULTS.md"
 Row = dict[str, Any]  # work, system, precision, value, unit
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores and versions."""
-    name = platform.processor() or platform.machine()
-    cpu = Path("/proc/cpuinfo")
-    if cpu.exists():
-        lines = (line.partition(":") for line in cpu.read_text(encoding="utf-8").splitlines())
-        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
     return {
-        "processor": name,
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

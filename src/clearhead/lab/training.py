@@ -65,7 +65,7 @@ def decoder(vocab: int, changes: Mapping[str, Any] | None = None) -> ModelConfig
 
 
 def encoder(vocab: int, changes: Mapping[str, Any] | None = None) -> ModelConfig:
-    """An encoder-only model of the standard size (2 layers); with `{"head": {"kind": "classify", ...}}` a classifier."""
+    """An encoder-only model of the standard size (2 layers); the head `classify` makes it a classifier."""
     return _small({"encoder_layers": 2, "decoder_layers": 0, "source_vocab": vocab}, changes)
 
 

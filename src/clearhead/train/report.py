@@ -18,6 +18,7 @@ from torch import Tensor
 from clearhead.bundle import Bundle
 from clearhead.core.errors import CheckpointError, DataError
 from clearhead.core.files import read_text, write_atomic
+from clearhead.core.machine import processor
 from clearhead.core.progress import clock, say
 from clearhead.core.recipe import read_recipe
 from clearhead.data.sources import SOURCES, Pair
@@ -180,19 +181,10 @@ def machine(bundle: Bundle) -> dict[str, str]:
         "Python": platform.python_version(),
         "PyTorch": torch.__version__,
         "System": f"{platform.system()} {platform.machine()}",
-        "Processor": f"{_processor()}, {os.cpu_count()} cores",
+        "Processor": f"{processor()}, {os.cpu_count()} cores",
         "Device": name,
         "Threads": str(torch.get_num_threads()),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or "unknown")
 
 
 # --- translations and where they look ---

@@ -1,0 +1,81 @@
+"""The report: complete, offline, and safe whatever a text says."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from clearhead.lab import Result, Scale, run
+from clearhead.lab.question import Text
+from clearhead.lab.report import write_markdown, write_site
+
+ID = "scale-by-sqrt-dk"
+
+
+@pytest.fixture(scope="module")
+def results() -> list[Result]:
+    return run([ID], Scale("quick"), jobs=1)
+
+
+class Links(HTMLParser):
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.ids: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.targets += [value or "" for name, value in attrs if name in ("href", "src")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+
+def test_site_is_complete_and_asks_for_nothing_outside(results: list[Result], tmp_path: Path) -> None:
+    first = write_site(tmp_path / "site", results)
+    assert first.is_file()
+    for page in first.parent.glob("*.html"):
+        links = Links(page)
+        assert len(set(links.ids)) == len(links.ids)
+        for each in links.targets:
+            assert (first.parent / each).is_file(), each
+        assert "default-src 'none'" in page.read_text(encoding="utf-8")
+    text = (first.parent / f"{ID}.html").read_text(encoding="utf-8")
+    for word in ("supported", "成立", "1.2(1)", "clearhead lab run", "src/clearhead/model/attention/dot.py:"):
+        assert word in text
+
+
+def test_site_replaces_an_older_one_as_a_whole(results: list[Result], tmp_path: Path) -> None:
+    write_site(tmp_path / "site", results)
+    (tmp_path / "site" / "old.html").write_text("old")
+    write_site(tmp_path / "site", results)
+    assert not (tmp_path / "site" / "old.html").exists()
+
+
+def test_the_same_results_give_the_same_files(results: list[Result], tmp_path: Path) -> None:
+    write_site(tmp_path / "a", results)
+    write_site(tmp_path / "b", results)
+    for each in (tmp_path / "a").rglob("*.*"):
+        assert each.read_bytes() == (tmp_path / "b" / each.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_texts_cannot_run(results: list[Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Text(en="<script>alert(1)</script> a | b", zh="词")
+    claims = tuple(replace(each, text=words) for each in results[0].question.claims)
+    monkeypatch.setattr(type(results[0].question), "claims", claims)
+    page = write_site(tmp_path / "site", results).parent / f"{ID}.html"
+    assert "<script>alert" not in page.read_text(encoding="utf-8")
+    write_markdown(tmp_path / "pages", results)
+    rows = [each for each in (tmp_path / "pages" / f"{ID}.md").read_text().splitlines() if each.startswith("| **")]
+    assert rows
+    assert all(len(re.findall(r"(?<!\\)\|", each)) == 4 for each in rows)
+
+
+def test_markdown_links_into_the_repository(results: list[Result], tmp_path: Path) -> None:
+    index = write_markdown(tmp_path / "docs" / "lab", results)
+    assert f"({ID}.md)" in index.read_text(encoding="utf-8")
+    text = (index.parent / f"{ID}.md").read_text(encoding="utf-8")
+    root = Path(__file__).parents[2]
+    for path, line in re.findall(r"\(\.\./\.\./(\S+)#L(\d+)\)", text):
+        assert len((root / path).read_text(encoding="utf-8").splitlines()) >= int(line)
+    assert (index.parent / re.findall(r"!\[.*\]\((\S+)\)", text)[0]).stat().st_size < 150_000
