@@ -12,6 +12,7 @@ from clearhead.lab.pictures import svg
 from clearhead.lab.question import TOPICS, Text
 
 CHINESE = re.compile(r"[一-鿿]")
+NARROW = re.compile(r"[一-鿿] ?[,;:?!]|[,;:?!] ?[一-鿿]")  # punctuation of the wrong width
 
 
 @pytest.mark.parametrize("id", ids())
@@ -26,7 +27,7 @@ def test_runs_and_answers(id: str) -> None:
     assert len(svg(figure)) < 150_000
     for axes in figure.axes:
         assert axes.get_xlabel() or axes.get_ylabel() or axes.get_label() == "<colorbar>", "an axis says nothing"
-    document = json.loads(json.dumps(result.document("picture.svg"), allow_nan=True))
+    document = json.loads(json.dumps(result.document("picture.svg"), allow_nan=False))
     assert {"id", "verdicts", "rows", "figure", "seconds", "seeds", "sources"} <= document.keys()
     assert [each["claim"] for each in document["verdicts"]] == [each.key for each in asked.claims]
     assert document["rows"]
@@ -62,5 +63,6 @@ def test_scales_and_seed_lists(id: str) -> None:
 def assert_bilingual(text: Text) -> None:
     assert text.en.strip()
     assert CHINESE.search(text.zh)
+    assert not NARROW.search(text.zh), text.zh
     assert not CHINESE.search(text.en)
     assert "nan" not in re.findall(r"[a-z]+", text.en.lower()), text.en

@@ -54,7 +54,7 @@ class Result:
                 for each in asked.claims
                 for found in [self.judgements[each.key]]
             ],
-            "rows": [dict(each) for each in self.rows],
+            "rows": [{key: _in_json(value) for key, value in each.items()} for each in self.rows],
             "figure": figure,
             "seconds": self.seconds,
             "seeds": self.rows.distinct("seed"),
@@ -167,6 +167,11 @@ def _number(value: Any) -> Any:
     if isinstance(value, bool | int | float | str) or value is None:
         return float(value) if isinstance(value, float) else value
     return value.item()
+
+
+def _in_json(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become their names."""
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 @contextlib.contextmanager

@@ -85,24 +85,38 @@ class Automaton:
 
     def nats_of_sentences(self) -> float:
         """Exact entropy of a sentence divided by its mean number of words."""
-        visits = torch.linalg.solve((torch.eye(len(self.following)).double() - self._within()).T, self._first())
+        visits = self._visits(self.probabilities)
         return float(visits @ entropy(self.probabilities) / visits.sum())
 
-    def _first(self) -> Tensor:
-        first = torch.zeros(len(self.following), dtype=torch.float64)
-        first[START] = 1
-        return first
+    def share_within(self, words: Sequence[int]) -> float:
+        """Exact probability that a sentence has no other words than these ids."""
+        allowed = torch.zeros_like(self.probabilities)
+        allowed[:, list(words)] = self.probabilities[:, list(words)]
+        last = torch.where(self.following == END, allowed, 0).sum(1)
+        last[END] = 0
+        return float(self._visits(allowed) @ last)
 
-    def _within(self) -> Tensor:
-        """Moves between states of one sentence, without the end."""
-        moves = self._moves()
+    def longest(self) -> int:
+        """Words of the longest sentence."""
+        possible, state, count = self._moves() > 0, {START}, 0
+        while state - {END}:
+            state = {int(after) for before in state for after in possible[before].nonzero()}
+            count += 1
+        return count
+
+    def _visits(self, probabilities: Tensor) -> Tensor:
+        """(states,) float64: how often a sentence passes each state but the end."""
+        moves = self._moves(probabilities)
         moves[:, END] = 0
-        return moves
+        first = torch.eye(len(moves), dtype=torch.float64)[START]
+        visits: Tensor = torch.linalg.solve(torch.eye(len(moves), dtype=torch.float64) - moves.T, first)
+        return visits
 
-    def _moves(self) -> Tensor:
+    def _moves(self, probabilities: Tensor | None = None) -> Tensor:
         """(states, states) float64: probabilities of the next state."""
-        moves = torch.zeros(len(self.following), len(self.following), dtype=torch.float64)
-        return moves.scatter_add_(1, self.following, self.probabilities)
+        given = self.probabilities if probabilities is None else probabilities
+        moves = torch.zeros(len(given), len(given), dtype=torch.float64)
+        return moves.scatter_add_(1, self.following, given)
 
 
 def _arcs(rules: Rules, start: str) -> Iterator[tuple[int, str, float, int]]:

@@ -5,7 +5,6 @@ Ids: 0 padding, 1 separator, which also starts the target, 2 to `symbols` + 1 th
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,8 +12,7 @@ from torch.nn import functional
 
 from clearhead.data.synthetic.base import IGNORED, TASKS, Samples, Task
 from clearhead.data.synthetic.drawing import at_least, at_most, uniform, whole
-
-Form = Literal["decoder", "encoder_decoder"]
+from clearhead.data.synthetic.pairs import Form
 
 SEPARATOR, FIRST = 1, 2
 

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from clearhead.core.errors import ConfigError
 
+GRID = 2**32
+
 
 def uniform(count: int, width: int, generator: torch.Generator) -> Tensor:
-    """(count, width) float64 in [0, 1)."""
-    return torch.rand(count, width, generator=generator, dtype=torch.float64)
+    """(count, width) float64 in [0, 1), multiples of 2 ** -32, so that adding a row number in `pick` is exact."""
+    numbers = torch.rand(count, width, generator=generator, dtype=torch.float64)
+    return (numbers * GRID).floor_() / GRID
 
 
 def whole(uniforms: Tensor, size: int | Tensor) -> Tensor:
@@ -34,8 +37,7 @@ def cumulated(table: Tensor) -> Tensor:
 
 def pick(line: Tensor, choices: int, rows: Tensor, uniforms: Tensor) -> Tensor:
     """A choice from row `rows` of a cumulated table for each uniform number; `rows` and `uniforms` have one shape."""
-    found = torch.searchsorted(line, rows + uniforms, right=True) - rows * choices
-    return found.clamp(max=choices - 1)  # r + u may round up to r + 1
+    return torch.searchsorted(line, rows + uniforms, right=True) - rows * choices
 
 
 def entropy(table: Tensor) -> Tensor:

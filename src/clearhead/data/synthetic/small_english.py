@@ -2,7 +2,7 @@
 
 Structure and words are apart: `STRUCTURE` leads from `S` to word classes such as `noun.s`, `class_words` gives the
 words of a class in a topic. All nouns and verbs are regular, so a form is a stem and an affix: horse + s, milk + ed,
-un + kind, slow + ly, re + paint + s.
+un + kind, slow + ly, re + paint + s. (`a` never becomes `an`.)
 """
 
 from collections.abc import Iterator, Mapping
@@ -69,19 +69,28 @@ def _structure() -> Iterator[tuple[str, list[tuple[float, tuple[str, ...]]]]]:
     yield "place", [(1, ("preposition", "phrase"))]
     yield "object", [(3, ("phrase",)), (1, ("phrase", "place"))]
     for n in "sp":
-        yield f"subject.{n}", [(6, (f"phrase.{n}",)), (2, (f"phrase.{n}", "place")), (2, (f"phrase.{n}", f"clause.{n}"))]
+        yield (
+            f"subject.{n}",
+            [(6, (f"phrase.{n}",)), (2, (f"phrase.{n}", "place")), (2, (f"phrase.{n}", f"clause.{n}"))],
+        )
         yield f"phrase.{n}", [(1, (f"determiner.{n}", f"named.{n}"))]
         yield f"named.{n}", [(2, (f"noun.{n}",)), (1, ("adjective", f"noun.{n}"))]
-        yield f"clause.{n}", [
-            (2, ("that", f"transitive.{n}", "phrase")),
-            (1, ("that", f"intransitive.{n}")),
-            *((0.5, ("that", f"phrase.{other}", f"transitive.{other}")) for other in "sp"),
-        ]
-        yield f"predicate.{n}", [
-            (2, (f"intransitive.{n}",)),
-            (1, (f"intransitive.{n}", "adverb")),
-            (4, (f"transitive.{n}", "object")),
-        ]
+        yield (
+            f"clause.{n}",
+            [
+                (2, ("that", f"transitive.{n}", "phrase")),
+                (1, ("that", f"intransitive.{n}")),
+                *((0.5, ("that", f"phrase.{other}", f"transitive.{other}")) for other in "sp"),
+            ],
+        )
+        yield (
+            f"predicate.{n}",
+            [
+                (2, (f"intransitive.{n}",)),
+                (1, (f"intransitive.{n}", "adverb")),
+                (4, (f"transitive.{n}", "object")),
+            ],
+        )
 
 
 STRUCTURE: Rules = dict(_structure())
