@@ -26,6 +26,14 @@ def test_a_batch_equals_the_one_made_by_hand():
     assert batch.tokens == 5
 
 
+def test_a_frame_stands_round_each_source():
+    batch = translation_batch(ids([5, 6, 7], []), ids([9], [10]), pad=PAD, bos=BOS, eos=EOS, frame=([4], [EOS, 3]))
+    assert batch.source.tolist() == [[4, 5, 6, 7, EOS, 3], [4, EOS, 3, PAD, PAD, PAD]]
+    assert batch.source.dtype == torch.int64
+    assert batch.source_valid.tolist() == [[True] * 6, [True] * 3 + [False] * 3]
+    assert batch.labels.tolist() == [[9, EOS], [10, EOS]]
+
+
 @given(st.lists(st.tuples(SENTENCE, SENTENCE), min_size=1, max_size=6))
 def test_labels_are_the_target_shifted_by_one(pairs):
     sources, targets = zip(*pairs, strict=True)

@@ -1,6 +1,8 @@
 """A corpus yields its documents whole, in order, again and again, and never more than a piece at a time."""
 
+import importlib.util
 import json
+import sys
 import tracemalloc
 
 import pytest
@@ -40,6 +42,7 @@ def sample(tmp_path):
             "folder": {"path": "plain"},
             "part": {"of": inner},
             "share": {"of": inner},
+            "first": {"of": inner, "characters": 1_000_000},
         }
         if name not in options:
             raise NotImplementedError(f"say in this fixture how the files of the corpus {name!r} look")
@@ -162,11 +165,60 @@ def test_what_cannot_be_read_is_told_with_its_place(tmp_path, kind, options, mes
         list(build(tmp_path, kind, **options))
 
 
+@pytest.mark.parametrize(("characters", "count"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3), (99, 3)])
+def test_the_first_characters_end_with_a_document_or_piece(tmp_path, characters, count):
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("abc\n")
+    found = list(build(tmp_path, "first", of={"kind": "text", "file": "*.txt"}, characters=characters))
+    assert [each.text for each in found] == ["abc\n"] * count
+    assert found[-1].last
+
+
+def test_the_first_characters_of_one_long_document_are_a_document_and_no_more_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "PIECE", 8)
+    (tmp_path / "a.txt").write_text("abc\n" * 9)
+    long = {"kind": "text", "file": "a.txt"}
+    assert [each.last for each in build(tmp_path, "text", file="a.txt")] == [False] * 4 + [True]
+    assert [each.last for each in build(tmp_path, "first", of=long, characters=12)] == [False, True]
+
+
 def test_a_damaged_parquet_file_is_told_in_one_line(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 is not enough")
     with pytest.raises(DataError, match=r"a\.parquet"):
         list(build(tmp_path, "parquet", file="a.parquet"))
+
+
+def test_damage_in_the_middle_of_a_parquet_file_is_told_with_its_name(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = arrow.table({"text": [f"text number {number} " * 20 for number in range(3000)]})
+    parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=500)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(each ^ 255 for each in content[middle : middle + 200])
+    (tmp_path / "a.parquet").write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file, or damaged"):
+        list(build(tmp_path, "parquet", file="a.parquet"))
+
+
+def test_nulls_in_a_parquet_file_are_passed_over_but_numbers_are_not_texts(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"text": ["a", None, "", "b"], "n": [1, 2, 3, 4]}), tmp_path / "a.parquet")
+    found = list(build(tmp_path, "parquet", file="a.parquet"))
+    assert [(each.text, each.where.rpartition(", ")[2]) for each in found] == [("a", "row 1"), ("b", "row 4")]
+    with pytest.raises(DataError, match="row 1: not a text; found 1"):
+        list(build(tmp_path, "parquet", file="a.parquet", text="n"))
+
+
+def test_a_missing_parquet_file_and_a_missing_package_are_told_apart(tmp_path, monkeypatch):
+    from clearhead.core.errors import UsageError
+
+    if importlib.util.find_spec("pyarrow"):
+        with pytest.raises(DataError, match=r"no\.parquet: no such file"):
+            list(build(tmp_path, "parquet", file="no.parquet"))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UsageError, match=r"need the package pyarrow; pip install 'clearhead\[parquet\]'"):
+        list(build(tmp_path, "parquet", file="no.parquet"))
 
 
 def test_a_missing_column_names_those_there_are(tmp_path):

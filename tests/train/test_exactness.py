@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +13,7 @@ from clearhead.bundle.weights import read_weights
 from clearhead.core.errors import CheckpointError, ModelError, TokenizerError, TrainingError, UsageError
 from clearhead.data.buckets import Place
 from clearhead.data.sources import SOURCES
-from clearhead.train import run, trainer
+from clearhead.train import machine, run, trainer
 from clearhead.train.materials import build_model
 from clearhead.train.prepare import prepare_stores, prepare_tokenizers
 from clearhead.train.signals import StopRequest
@@ -238,7 +237,7 @@ def test_subword_dropout_without_merges_is_refused(tiny, tmp_path):
 
 def test_a_resumed_run_keeps_the_number_format_it_began_with(tiny, tmp_path, monkeypatch):
     chosen = iter([torch.bfloat16, torch.float32])
-    monkeypatch.setattr(import_module("clearhead.train.run"), "pick_dtype", lambda precision, device: next(chosen))
+    monkeypatch.setattr(machine, "pick_dtype", lambda precision, device, shape: next(chosen))
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         run(tiny("train.precision=auto"), tmp_path / "one")

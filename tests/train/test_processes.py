@@ -37,7 +37,7 @@ def test_two_processes_train_as_one(tiny, tmp_path):
 
 
 def test_two_processes_stopped_and_resumed_equal_two_uninterrupted_ones(tiny, tmp_path):
-    recipe = tiny(*PLAN, "train.processes=2", "train.updates=200", "train.checkpoint_every=50")
+    recipe = tiny(*PLAN, "train.processes=2", "train.updates=80", "train.checkpoint_every=20")
     run(recipe, tmp_path / "whole")
     (tmp_path / "recipe.yaml").write_text((tmp_path / "whole/recipe.yaml").read_text())
     command = [
@@ -55,9 +55,9 @@ def test_two_processes_stopped_and_resumed_equal_two_uninterrupted_ones(tiny, tm
         time.sleep(0.02)
         assert first.poll() is None, first.stderr.read().decode()
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=60) == 130
+    assert first.wait(timeout=300) == 130
     last = max(json.loads(each)["update"] for each in metrics.read_text().splitlines())
-    assert last < 200
+    assert last < 80
     assert run(recipe, tmp_path / "parts", resume=True) is not None
     same_run(tmp_path / "whole", tmp_path / "parts")
 
@@ -99,5 +99,5 @@ def test_torchrun_starts_the_same_run(tiny, tmp_path):
     (tmp_path / "recipe.yaml").write_text((tmp_path / "own/recipe.yaml").read_text())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "clearhead", "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    subprocess.run(command, check=True, timeout=600, capture_output=True)
     same_run(tmp_path / "own", tmp_path / "run")

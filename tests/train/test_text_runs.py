@@ -242,3 +242,24 @@ def test_scores_of_classes_by_hand():
     scores = score_classes(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]))
     assert scores["accuracy"] == 0.5
     assert scores["macro_f1"] == pytest.approx((2 * 1 / 4 + 2 * 1 / 3 + 0) / 3)
+
+
+def test_a_dry_run_reads_no_more_of_a_corpus_than_it_needs(recipe, tmp_path, monkeypatch):
+    from clearhead.train.forecast import forecast
+    from clearhead.train.tasks import text
+
+    whole = forecast(recipe("causal"), tmp_path / "out")
+    monkeypatch.setattr(text, "SAMPLE", 300)
+    cut = forecast(recipe("causal"), tmp_path / "out")
+    assert cut.disk_bytes < whole.disk_bytes
+    assert (cut.parameters, cut.updates) == (whole.parameters, whole.updates)
+    assert not (tmp_path / "out").exists()
+
+
+@EACH_CASE
+def test_every_objective_can_be_forecast(objective, recipe, tmp_path):
+    from clearhead.train.forecast import forecast
+
+    told = forecast(recipe(objective, "train.recompute=true"), tmp_path / "out")
+    assert told.activation_bytes > 0
+    assert told.tokens_per_update > 0

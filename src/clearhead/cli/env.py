@@ -1,5 +1,6 @@
 """clearhead env: versions and machine, for a bug report and for choosing sizes."""
 
+import math
 import os
 import platform
 from importlib import metadata
@@ -11,15 +12,17 @@ PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "pydantic", "sacreble
 
 
 def command(json: AsJson = False) -> None:
-    """Show versions, cores, number formats and what a training would choose by itself."""
+    """Show versions, cores, number formats and what a training chooses by itself on this machine.
+
+    A recipe says otherwise with train.device, precision, threads, processes and parallel.
+    """
     import torch
 
     import clearhead
-    from clearhead.core.devices import matmul_seconds, pick_device, pick_dtype, set_threads
+    from clearhead.core.devices import USUAL, matmul_seconds, pick_device, set_threads
+    from clearhead.train.machine import automatic
 
-    threads = set_threads(0)
-    device = pick_device("auto")
-    work = 2 * 2048 * 256 * 1024 / 1e9
+    threads, device, work = set_threads(0), pick_device("auto"), 2 * math.prod(USUAL) / 1e9
     facts: dict[str, Any] = {
         "clearhead": clearhead.__version__,
         "python": platform.python_version(),
@@ -28,9 +31,10 @@ def command(json: AsJson = False) -> None:
         "cores": os.cpu_count(),
         "threads": threads,
         "device": str(device),
+        "gpus": torch.cuda.device_count(),
         "float32_gflops": work / matmul_seconds(torch.float32),
         "bfloat16_gflops": work / matmul_seconds(torch.bfloat16),
-        "training_precision": str(pick_dtype("auto", device)).removeprefix("torch."),
+        **automatic(device),
     }
     print_table(facts)
     if json:

@@ -10,6 +10,9 @@ import torch
 from clearhead.core.errors import ConfigError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Shape = tuple[int, int, int]  # rows, inner, columns of a matrix product
+USUAL: Shape = (2048, 256, 1024)
+GAIN = 1.4  # how many times as fast bfloat16 must be, as not all of a step is matrix products
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -26,23 +29,31 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The number format of the matrix products; `auto` takes bfloat16 only where it is measured to be faster."""
+def pick_dtype(precision: Precision, device: torch.device, shape: Shape = USUAL) -> torch.dtype:
+    """The number format of the matrix products; `auto` takes bfloat16 only where it is measured to be faster.
+
+    Args:
+        precision: as the recipe says.
+        device: that computes.
+        shape: rows, inner and columns of the product that is measured; a small one gains less.
+    """
     if precision == "float32" or device.type == "mps":
         return torch.float32
     if precision == "bfloat16":
         return torch.bfloat16
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if _bfloat16_is_faster() else torch.float32
+    return torch.bfloat16 if bfloat16_gain(device, shape) > GAIN else torch.float32
 
 
-def _bfloat16_is_faster() -> bool:
-    """By a wide margin, on one thread: with several, a busy neighbour on one core would decide."""
+def bfloat16_gain(device: torch.device, shape: Shape = USUAL) -> float:
+    """How many times as fast a matrix product is in bfloat16 as in float32, the casts of autocast included.
+
+    On one thread: with several, a busy neighbour on one core would decide.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return matmul_seconds(torch.bfloat16) < 0.7 * matmul_seconds(torch.float32)
+        slow, fast = (cast_matmul_seconds(dtype, device, shape) for dtype in (torch.float32, torch.bfloat16))
+        return slow / fast
     finally:
         torch.set_num_threads(threads)
 
@@ -50,13 +61,28 @@ def _bfloat16_is_faster() -> bool:
 def matmul_seconds(dtype: torch.dtype, rows: int = 2048, inner: int = 256, columns: int = 1024) -> float:
     """Seconds of the fastest of ten matrix products (rows, inner) x (inner, columns) on the CPU."""
     left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
-    return min(_timed(left, right) for _ in range(10))
+    return min(_timed(left, right, dtype) for _ in range(10))
 
 
-def _timed(left: torch.Tensor, right: torch.Tensor) -> float:
+def cast_matmul_seconds(dtype: torch.dtype, device: torch.device, shape: Shape) -> float:
+    """The same on any device, with factors in float32 that are cast to `dtype` each time."""
+    rows, inner, columns = shape
+    left, right = torch.ones(rows, inner, device=device), torch.ones(inner, columns, device=device)
+    return min(_timed(left, right, dtype) for _ in range(10))
+
+
+def _timed(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> float:
+    _finish(left.device)
     start = time.perf_counter()
-    left @ right
+    left.to(dtype) @ right.to(dtype)
+    _finish(left.device)
     return time.perf_counter() - start
+
+
+def _finish(device: torch.device) -> None:
+    """Wait for a GPU, which otherwise computes while the clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:

@@ -9,6 +9,7 @@ ClearheadError                exit status 1
 ├── BundleError               a model folder cannot be read or written
 ├── CheckpointError           a run cannot be continued
 ├── TrainingError             a training cannot go on
+│   └── ProcessError          another process of the run has gone
 └── StorageError              the disk is full, a folder is not writable
 """
 
@@ -95,6 +96,10 @@ class CheckpointError(ClearheadError):
 
 class TrainingError(ClearheadError):
     """A training cannot go on."""
+
+
+class ProcessError(TrainingError):
+    """Another process of the run has gone while this one waited for it."""
 
 
 class StorageError(ClearheadError):

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
+from clearhead.core.errors import ConfigError, ProcessError
+
 START = datetime.timedelta(minutes=5)  # for all to be there
 PATIENCE = datetime.timedelta(hours=12)  # the others wait while the first one validates
 
@@ -72,17 +74,29 @@ ALONE = World()
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[World]:
-    """The world that the environment names (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, as torchrun sets them)."""
-    if not launched():
-        yield ALONE
-        return
+    """The world that the environment names (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, as torchrun sets them).
+
+    Raises:
+        ProcessError: another process has gone while this one waited for it.
+    """
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store, rank, size = next(rendezvous("env://", timeout=START))
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
+        store, rank, size = next(rendezvous("env://", timeout=START))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         yield World(rank, size)
+    except RuntimeError as error:
+        if not _about_connection(error):
+            raise
+        remedy = "its own output says why it ended; continue with --resume"
+        raise ProcessError("the connection to another process of the run is lost", remedy=remedy) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _about_connection(error: RuntimeError) -> bool:
+    """Whether it was raised by the network: gloo has no error class of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def launched() -> bool:
@@ -91,5 +105,18 @@ def launched() -> bool:
 
 
 def local_size() -> int:
-    """Processes of the run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    """Processes of the run on this machine; one where nobody says it, as in a container of its own."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Of several processes on one machine, each takes the GPU of its number (LOCAL_RANK, as torchrun sets it)."""
+    if device.type != "cuda" or device.index is not None or not launched():
+        return device
+    rank, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if rank >= count:
+        found = f"process {rank + 1} on this machine, {count} GPUs"
+        raise ConfigError("more processes than GPUs", found=found, remedy="start one process for each GPU")
+    own = torch.device("cuda", rank)
+    torch.cuda.set_device(own)  # whose generator a checkpoint keeps, and where nccl works
+    return own

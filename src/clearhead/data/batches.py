@@ -34,14 +34,21 @@ class TranslationBatch:
         return TranslationBatch(moved[0], valid, *moved[1:])
 
 
+Frame = tuple[Sequence[int], Sequence[int]]  # ids before and after a text
+
+
 def translation_batch(
-    sources: Sequence[Ids], targets: Sequence[Ids], *, pad: int, bos: int, eos: int
+    sources: Sequence[Ids], targets: Sequence[Ids], *, pad: int, bos: int, eos: int, frame: Frame | None = None
 ) -> TranslationBatch:
-    """Collate ids without special tokens: source + eos, bos + target, target + eos."""
-    source = padded([np.append(each, eos) for each in sources], pad)
+    """Collate ids without special tokens: source + eos, bos + target, target + eos.
+
+    `frame`: what stands round each source, where a model was trained with more than an eos after it.
+    """
+    before, after = ([], [eos]) if frame is None else frame
+    source = padded([np.concatenate([before, each, after]).astype(np.int64) for each in sources], pad)
     labels = padded([np.append(each, eos) for each in targets], pad)
     shifted = padded([np.insert(each, 0, bos) for each in targets], pad)
-    source_valid = _valid([len(each) + 1 for each in sources])
+    source_valid = _valid([len(before) + len(each) + len(after) for each in sources])
     return TranslationBatch(
         source=source,
         source_valid=None if bool(source_valid.all()) else source_valid,

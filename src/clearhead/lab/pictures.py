@@ -4,8 +4,9 @@ Colours are those of Okabe and Ito, 2008; series differ in marker too, so that t
 """
 
 import io
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def line(axes: Axes, x: Sequence[float], y: Sequence[float | Interval], name: st
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     middle = [each.mean if isinstance(each, Interval) else each for each in y]
     axes.plot(x, middle, color=colour, marker=marker, label=name)
-    bounds = [each for each in y if isinstance(each, Interval)]
+    bounds = [each for each in y if _known(each)]
     if len(bounds) == len(y):
         axes.fill_between(x, [e.low for e in bounds], [e.high for e in bounds], color=colour, alpha=0.15, linewidth=0)
 
@@ -60,13 +61,18 @@ def bars(axes: Axes, names: Sequence[str], values: Sequence[float | Interval]) -
     """A bar for each name, with a whisker where its value is an interval."""
     for place, each in enumerate(values):
         colour = COLOURS[place % len(COLOURS)]
-        if isinstance(each, Interval):
+        if _known(each):
             whisker = [[max(each.mean - each.low, 0.0)], [max(each.high - each.mean, 0.0)]]
             axes.bar(place, each.mean, color=colour, yerr=whisker, capsize=3)
         else:
-            axes.bar(place, each, color=colour)
+            axes.bar(place, each.mean if isinstance(each, Interval) else each, color=colour)
     axes.set_xticks(range(len(names)), names)
     axes.grid(visible=False, axis="x")
+
+
+def _known(value: float | Interval) -> TypeGuard[Interval]:
+    """True for an interval with two ends; that of a single number has none, and is drawn as the number."""
+    return isinstance(value, Interval) and math.isfinite(value.high - value.low)
 
 
 def threshold(axes: Axes, value: float, name: str) -> None:

@@ -6,7 +6,7 @@ checkpoints/best.safetensors                    weights of the best validation
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ from clearhead.bundle.weights import load_weights, read_weights, save_weights, w
 from clearhead.core.errors import CheckpointError, ClearheadError, StorageError
 from clearhead.core.files import folder_atomic, make_folder, read_json, write_json
 from clearhead.core.seeds import restore_torch_states
+from clearhead.train.parallel import Parallel
+
+MARGIN = 1 << 20  # bytes that must stay free beside a checkpoint
+Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass
@@ -48,22 +52,26 @@ class Checkpoints:
         """Complete checkpoints, oldest first."""
         return sorted(each for each in self.folder.glob("update-*") if each.is_dir())
 
-    def save(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, random: dict[str, torch.Tensor]
-    ) -> None:
-        """Write one more and delete the oldest beyond `keep`; `random`: states of the generators of every process.
+    def save(self, weights: Tensors, optimizer: Tensors, state: State, random: Tensors) -> None:
+        """Write one more and delete the oldest beyond `keep`.
+
+        Args:
+            weights: of the whole model.
+            optimizer: `optimizer_tensors`, whole.
+            state: of the run.
+            random: states of the generators of every process.
 
         A checkpoint out of turn, from a stop request, gives way to the next one: a run that was stopped averages the
         same checkpoints as one that was not.
         """
         make_folder(self.folder)
         self._clear()
-        self._check_space(model)
+        self._require_space([*weights.values(), *optimizer.values()])
         path = self.folder / f"update-{state.update:08d}"
         try:
             with folder_atomic(path) as folder:
-                save_weights(folder / "model.safetensors", weights_of(model))
-                save_weights(folder / "optimizer.safetensors", _optimizer_tensors(optimizer))
+                save_weights(folder / "model.safetensors", weights)
+                save_weights(folder / "optimizer.safetensors", optimizer)
                 save_weights(folder / "random.safetensors", random)
                 write_json(folder / "state.json", asdict(state))
         except StorageError as error:  # tells the name of a temporary folder
@@ -83,24 +91,25 @@ class Checkpoints:
             else:
                 each.unlink(missing_ok=True)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> State:
-        """Load the newest checkpoint into model, optimiser and the generators of process `rank`; else a fresh State.
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, parallel: Parallel) -> State:
+        """Load this process's part of the newest checkpoint into model, optimiser and generators; else a fresh State.
 
         Raises:
             CheckpointError: a file of it is missing or damaged.
         """
-        if not rank:
+        if parallel.world.first:
             self._clear()
         found = self.all()
         if not found:
             return State()
         with _remedy(found[-1]):
-            return _restored(found[-1], model, optimizer, rank)
+            return _restored(found[-1], model, optimizer, parallel)
 
-    def save_best(self, model: nn.Module) -> None:
+    def save_best(self, weights: Tensors) -> None:
         """Keep these weights as the best so far."""
         make_folder(self.folder)
-        save_weights(self.folder / "best.safetensors", weights_of(model))
+        self._require_space(weights.values())
+        save_weights(self.folder / "best.safetensors", weights)
 
     def load_best(self, model: nn.Module) -> bool:
         """Load the best weights; False if there are none yet."""
@@ -123,8 +132,8 @@ class Checkpoints:
             load_weights(model, mean, self.folder)
         return len(found)
 
-    def _check_space(self, model: nn.Module) -> None:
-        needed = 4 * sum(each.numel() * each.element_size() for each in model.parameters())
+    def _require_space(self, tensors: Iterable[torch.Tensor]) -> None:
+        needed = MARGIN + sum(each.numel() * each.element_size() for each in tensors)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise StorageError(
@@ -151,13 +160,14 @@ def _remedy(checkpoint: Path) -> Iterator[None]:
         ) from error
 
 
-def _restored(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int) -> State:
-    path = checkpoint / "model.safetensors"
-    load_weights(model, read_weights(path, CheckpointError), path)
+def _restored(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, parallel: Parallel) -> State:
+    path, own = checkpoint / "model.safetensors", weights_of(model)
+    weights = read_weights(path, CheckpointError)
+    load_weights(model, {name: parallel.part(each, own.get(name, each)) for name, each in weights.items()}, path)
     path = checkpoint / "optimizer.safetensors"
-    _restore_optimizer(optimizer, read_weights(path, CheckpointError), path)
+    _restore_optimizer(optimizer, read_weights(path, CheckpointError), parallel, path)
     try:
-        restore_torch_states(read_weights(checkpoint / "random.safetensors", CheckpointError), rank)
+        restore_torch_states(read_weights(checkpoint / "random.safetensors", CheckpointError), parallel.world.rank)
         return State(**read_json(checkpoint / "state.json", CheckpointError))
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError("the state of the run does not fit", where=checkpoint, found=error) from error
@@ -167,20 +177,25 @@ def _number(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("update-"))
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """What an optimiser keeps for each parameter, as `parameter number.name of the state`."""
     states: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
     tensors = {f"{i}.{name}": torch.as_tensor(value) for i, each in states.items() for name, value in each.items()}
     return tensors or {"empty": torch.zeros(1)}
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], where: Path) -> None:
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], parallel: Parallel, where: Path
+) -> None:
     saved = optimizer.state_dict()
     saved["state"] = {}
-    for name, tensor in tensors.items():
-        number, _, key = name.partition(".")
-        if key:
-            saved["state"].setdefault(int(number), {})[key] = tensor
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     try:
+        for name, tensor in tensors.items():
+            number, _, key = name.partition(".")
+            if key:
+                own = parallel.part(tensor, parameters[int(number)])
+                saved["state"].setdefault(int(number), {})[key] = own
         optimizer.load_state_dict(saved)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, IndexError) as error:
         raise CheckpointError(f"the optimiser's state does not fit: {error}", where=where) from None

@@ -10,6 +10,8 @@ from clearhead.data.corpora import CORPORA
 from clearhead.data.labelled import LABELLED
 from clearhead.data.sources import SOURCES
 from clearhead.model import ModelConfig
+from clearhead.model.stack import STACKS
+from clearhead.model.stack.base import Blocks
 from clearhead.text import TokenizerConfig
 from clearhead.train.objectives import OBJECTIVES
 
@@ -90,6 +92,16 @@ def require_metric(metric: str | None, objective: str) -> None:
     if metric is not None and metric not in metrics:
         expected = f"one of {', '.join(metrics)}"
         raise _about("train.metric", f"not measured for the objective {objective}", found=metric, expected=expected)
+
+
+def require_recomputable(model: ModelConfig) -> None:
+    """Refuse to recompute blocks that there are none of, or that change when they run once more."""
+    key, stack = "train.recompute", STACKS.get(model.stack.kind)
+    if not (isinstance(stack, type) and issubclass(stack, Blocks)):
+        raise _about(key, f"a stack of kind {model.stack.kind} has no blocks to recompute", remedy="leave it out")
+    if model.norm_across_tokens:
+        what = f"norm {model.norm.kind} would count every batch twice in its running averages"
+        raise _about(key, what, remedy="leave it out, or choose another norm")
 
 
 def _checked(family: Registry[Any], choice: Choice, key: str) -> None:

@@ -25,6 +25,7 @@ CONTENT = (  # what a run leaves besides its recipe
     "model.safetensors",
     "config.json",
 )
+WHERE = ("device", "parallel", "processes", "recompute", "threads")  # keys of `train` by which no result changes
 
 
 @contextlib.contextmanager
@@ -32,7 +33,8 @@ def open_folder(recipe: Recipe, out: Path, *, resume: bool) -> Iterator[None]:
     """Start a run in a folder, or go on with the run of this very recipe; no second process may enter meanwhile.
 
     Args:
-        recipe: what the run is to do; `recipe.yaml` records it with every default.
+        recipe: what the run is to do; `recipe.yaml` records it with every default. A resumed run may be done on
+            another device, by more or fewer processes.
         out: may hold a recipe whose run failed before it left anything; a file of another origin is never overwritten.
         resume: whether to go on where an earlier part of the run stopped.
     """
@@ -50,8 +52,8 @@ def open_folder(recipe: Recipe, out: Path, *, resume: bool) -> Iterator[None]:
             raise UsageError("this folder already holds a run", where=out, remedy=remedy)
         if content:
             _require_same(path, recipe)
-        else:
-            path.write_text(write_recipe(recipe), encoding="utf-8")  # in its place, so that the lock holds
+        if path.read_text(encoding="utf-8") != (now := write_recipe(recipe)):
+            path.write_text(now, encoding="utf-8")  # in its place, so that the lock holds
         yield
 
 
@@ -67,8 +69,8 @@ def _require_free(out: Path, content: list[str]) -> None:
 
 def _require_same(path: Path, recipe: Recipe) -> None:
     """Read the old recipe as of today, so that a key that did not exist then has its default."""
-    before = read_recipe(path, [], Recipe)
-    for key, old, new in _differences(before.model_dump(mode="json"), recipe.model_dump(mode="json")):
+    before, now = (_results(each) for each in (read_recipe(path, [], Recipe), recipe))
+    for key, old, new in _differences(before, now):
         raise CheckpointError(
             "the recipe is not the one this run began with",
             where=f"{path}, {key}",
@@ -76,6 +78,12 @@ def _require_same(path: Path, recipe: Recipe) -> None:
             expected=repr(old),
             remedy="resume with the same recipe and overrides, or start anew in another --out",
         )
+
+
+def _results(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe the results depend on."""
+    values = recipe.model_dump(mode="json")
+    return {**values, "train": {name: each for name, each in values["train"].items() if name not in WHERE}}
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -14,9 +14,10 @@ from clearhead.data.readings import READINGS
 from clearhead.generate.config import SearchConfig
 from clearhead.model.config import ModelConfig
 from clearhead.text import TokenizerConfig
-from clearhead.train.fitting import require_data, require_metric, require_model, require_tokenizer
+from clearhead.train.fitting import require_data, require_metric, require_model, require_recomputable, require_tokenizer
 from clearhead.train.objectives import OBJECTIVES
 from clearhead.train.optimizers import OPTIMIZERS
+from clearhead.train.parallel import PARALLELS
 from clearhead.train.schedules import SCHEDULES
 
 
@@ -57,9 +58,11 @@ class TrainConfig(Section):
     optimizer: choice_of(OPTIMIZERS) = Choice(kind="adam")  # type: ignore[valid-type]
     clip: float = Field(1.0, ge=0.0)  # largest gradient norm; 0 = no clipping
     freeze: tuple[str, ...] = ()  # groups of parameters that stay as they are, such as encoder.*.attention
+    recompute: bool = False  # compute each block once more in the backward pass: less memory, a third more time
     precision: Precision = "auto"  # of the matrix products
     device: str = "auto"
     processes: NonNegativeInt = 0  # that share the batches of an update; 0 = as many as cores and accumulate allow
+    parallel: choice_of(PARALLELS) = Choice(kind="replicate")  # type: ignore[valid-type]  # how they hold the model
     threads: NonNegativeInt = 0  # CPU threads of each process; 0 = all cores together
     log_every: PositiveInt = 50  # updates
     validate_every: PositiveInt = 500  # updates
@@ -89,4 +92,6 @@ class Recipe(Section):
         require_tokenizer(self.tokenizer, objective)
         require_model(self.model, objective)
         require_metric(self.train.metric, objective)
+        if self.train.recompute:
+            require_recomputable(self.model)
         return self

@@ -12,19 +12,17 @@ import torch
 from torch import nn
 
 from clearhead.bundle import Bundle
-from clearhead.core.devices import autocast, cores, pick_device, pick_dtype, set_threads
-from clearhead.core.errors import CheckpointError
-from clearhead.core.files import read_json, write_json
-from clearhead.core.processes import World, local_size
+from clearhead.core.devices import autocast, cores, pick_device, set_threads
+from clearhead.core.processes import World, local_size, own_device
 from clearhead.core.progress import say
 from clearhead.core.seeds import derive, seed_everything
-from clearhead.model import Transformer
-from clearhead.model.inventory import freeze
 from clearhead.train.checkpoint import Checkpoints
 from clearhead.train.finish import finish
 from clearhead.train.folder import open_folder
-from clearhead.train.materials import build_model
+from clearhead.train.learner import build_learner
+from clearhead.train.machine import Machine, describe, run_dtype
 from clearhead.train.metrics import Record
+from clearhead.train.parallel import parallel_of
 from clearhead.train.recipe import Recipe
 from clearhead.train.tasks import Task, task_of
 from clearhead.train.trainer import Trainer
@@ -45,7 +43,7 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> Bundle | None:
 
 def take_part(recipe: Recipe, out: Path) -> Bundle | None:
     """The part of one process in the run of an opened folder; every process returns the same."""
-    device = pick_device(recipe.train.device)
+    device = own_device(pick_device(recipe.train.device))
     with world_of(recipe, out, device) as world:
         return _run(recipe, out, device, world)
 
@@ -56,14 +54,12 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
     if not world.first:
         world.wait()  # until the first one has written tokenizers and stores
     task = task_of(recipe, out)
-    model = build_model(recipe, task.source, task.target)
-    freeze(model, recipe.train.freeze)
-    task.require_reach(model)
-    learner = task.objective.learner(model).to(device)
-    dtype = run_dtype(recipe, out, device)
+    learner, parallel = build_learner(recipe, task), parallel_of(recipe.train.parallel, world)
+    machine = Machine(device, run_dtype(recipe, out, device), threads)
     if world.first:
         world.wait()
-        say(f"{describe(model)}; {device}, {str(dtype).removeprefix('torch.')}, {world.size} x {threads} threads")
+        model = task.objective.product(learner)
+        say(f"{describe(model)}\n{machine.told(recipe, model.config, parallel)}")
     else:
         torch.manual_seed(derive(recipe.seed, "process", world.rank))
     checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep, recipe.train.checkpoint_every)
@@ -72,12 +68,11 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
         model=learner.train(),
         objective=task.objective,
         batches=lambda place: task.batches(place, world),
-        validate=validator(task, learner, device, dtype),
+        validate=validator(task, machine),
         checkpoints=checkpoints,
         record=lambda update: Record(out, update),
-        device=device,
-        dtype=dtype,
-        world=world,
+        machine=machine,
+        parallel=parallel,
     ).fit()
     if state.update < state.updates and not state.stopped:
         say(f"stopped after update {state.update}; continue with --resume")
@@ -86,31 +81,17 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
         world.wait()
         return Bundle.load(out)
     set_threads(recipe.train.threads)
-    bundle = finish(task, out, learner.eval(), checkpoints, state)
+    with parallel.plain() as plain:
+        bundle = finish(task, out, plain.eval(), checkpoints, state)
     world.wait()
     return bundle
 
 
-def run_dtype(recipe: Recipe, out: Path, device: torch.device) -> torch.dtype:
-    """The number format of the run: measured once and kept, so that a resumed run computes with the same one."""
-    path = out / "machine.json"
-    if not path.exists():
-        name = str(pick_dtype(recipe.train.precision, device)).removeprefix("torch.")
-        write_json(path, {"precision": name, "device": str(device), "threads": torch.get_num_threads()})
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[read_json(path, CheckpointError)["precision"]]
-
-
-def describe(model: Transformer) -> str:
-    """Kind, parameters and vocabularies in a few words."""
-    config, parameters = model.config, sum(each.numel() for each in model.parameters())
-    return f"{config.kind}, {parameters:,} parameters, vocabulary {config.source_vocab:,} and {config.target_vocab:,}"
-
-
-def validator(task: Task, learner: nn.Module, device: torch.device, dtype: torch.dtype) -> Callable[[], dict[str, Any]]:
+def validator(task: Task, machine: Machine) -> Callable[[nn.Module], dict[str, Any]]:
     """What the loop calls to learn how good the model is: the scores of its task, and `metric`, larger is better."""
 
-    def validate() -> dict[str, Any]:
-        with autocast(device, dtype):
+    def validate(learner: nn.Module) -> dict[str, Any]:
+        with autocast(machine.device, machine.dtype):
             metrics = task.validate(learner)
         return {**metrics, "metric": task.rank(metrics)}
 

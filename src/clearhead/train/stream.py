@@ -26,13 +26,13 @@ def batch_stream(
         world: its processes take turns at the batches.
     """
     target = tokenizers[-1]
-    ids = {"pad": target.need("pad"), "bos": target.need("bos"), "eos": target.need("eos")}
+    pad, bos, eos = (target.need(each) for each in ("pad", "bos", "eos"))
     order = Buckets(stores, budget=recipe.train.batch_tokens, seed=derive(recipe.seed, "data"))
     spell = spelling(recipe, tokenizers)
 
     def collate(rows: Ids, after: Place) -> TranslationBatch:
         source, labels = spell([[store[int(row)] for row in rows] for store in stores], after)
-        return translation_batch(source, labels, **ids)
+        return translation_batch(source, labels, pad=pad, bos=bos, eos=eos)
 
     return updates(order.batches(place), recipe.train.accumulate, world, collate)
 

@@ -12,19 +12,22 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from clearhead.bundle.weights import weights_of
 from clearhead.core.devices import autocast
-from clearhead.core.errors import TrainingError
-from clearhead.core.processes import ALONE, World
+from clearhead.core.processes import World
 from clearhead.core.progress import track
 from clearhead.core.seeds import torch_states
 from clearhead.data.buckets import Place
 from clearhead.model import Transformer
-from clearhead.train.checkpoint import Checkpoints, State
+from clearhead.train.checkpoint import Checkpoints, State, optimizer_tensors
+from clearhead.train.guards import refuse_gradients, refuse_loss, refuse_weights, update_ratios
+from clearhead.train.machine import Machine
 from clearhead.train.metrics import Record
 from clearhead.train.objectives import Objective
 from clearhead.train.optimizers import OPTIMIZERS, parameter_groups
+from clearhead.train.parallel import Lesson, Parallel
 from clearhead.train.recipe import Recipe
 from clearhead.train.schedules import SCHEDULES
 from clearhead.train.signals import StopRequest
@@ -51,20 +54,20 @@ class Trainer:
     model: Transformer
     objective: Objective
     batches: Callable[[Place], Iterator[tuple[Sequence[Batch], Place]]]  # this process's share of each update
-    validate: Callable[[], dict[str, Any]]  # metrics of the model as it is; `metric` among them, larger is better
+    validate: Callable[[nn.Module], dict[str, Any]]  # metrics of a learner; `metric` among them, larger is better
     checkpoints: Checkpoints
     record: Callable[[int], Record]  # opens the record of the run at an update
-    device: torch.device
-    dtype: torch.dtype
-    world: World = ALONE
+    machine: Machine
+    parallel: Parallel
+
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.parallel.world
 
     def fit(self) -> State:
         """Train to the end, to early stopping or to a stop request; returns the last state."""
-        plan = self.recipe.train
-        self.optimizer = OPTIMIZERS.build(plan.optimizer)(parameter_groups(self.model))
-        state = self.checkpoints.restore(self.model, self.optimizer, self.world.rank)
-        self.world.agree(self.model)
-        self._plan(state, state.updates or plan.updates)
+        state = self._begin()
         record = self.record(state.update) if self.world.first else None
         stream = self.batches(Place(state.epoch, state.batch))
         with StopRequest() as stop, track("update", state.updates, start=state.update) as bar:
@@ -79,6 +82,24 @@ class Trainer:
             record.close()
         return state
 
+    def rehearse(self, updates: int) -> Iterator[float]:
+        """The seconds of a few updates, for a forecast; nothing is written."""
+        state = self._begin()
+        stream = self.batches(Place())
+        for _ in range(updates):
+            started = time.perf_counter()
+            self._update(*next(stream), state)
+            yield time.perf_counter() - started
+
+    def _begin(self) -> State:
+        """Model and optimiser as they were left, or new."""
+        self.lesson = Lesson(self.model, self.objective)
+        self.parallel.spread(self.lesson, self.machine.device)
+        self.optimizer = OPTIMIZERS.build(self.recipe.train.optimizer)(parameter_groups(self.model))
+        state = self.checkpoints.restore(self.model, self.optimizer, self.parallel)
+        self._plan(state, state.updates or self.recipe.train.updates)
+        return state
+
     def _together(self, state: State, stop: StopRequest, seconds: float) -> None:
         """One clock for all processes, and one will to stop."""
         time_of_all, wishes = self.world.total(seconds, stop.requested)
@@ -90,39 +111,44 @@ class Trainer:
         state.update += 1
         (total,) = self.world.total(sum(batch.tokens for batch in batches))
         sums: dict[str, float] = {}
+        losses = []
         for batch in batches:
-            with autocast(self.device, self.dtype):
-                loss = self.objective(self.model, batch.to(self.device))
-            (loss.value / total).backward()  # type: ignore[no-untyped-call]
-            _add(sums, {"loss": loss.value.item(), "count": loss.count})
-            _add(sums, {name: each.item() for name, each in loss.metrics.items()})
+            with autocast(self.machine.device, self.machine.dtype):
+                value, count, metrics = self.lesson(batch.to(self.machine.device))
+            (value / total).backward()
+            losses.append(value.item())
+            _add(sums, {"loss": losses[-1], "count": count, **{name: each.item() for name, each in metrics.items()}})
         sums = dict(zip(sums, self.world.total(*sums.values()), strict=True))
         if not math.isfinite(sums["loss"]):
-            raise TrainingError(
-                f"the loss is not finite at update {state.update}",
-                found=sums["loss"],
-                remedy="lower train.learning_rate or lengthen the warm-up, then continue with --resume",
-            )
-        self.world.add([each.grad for each in self.model.parameters() if each.grad is not None])
-        _add(state.window, {**sums, "gradient_norm": self._step(state), "updates": 1})
+            refuse_loss(losses, state.update, after, self.world)
+        norm = self._clip()
+        refuse_gradients(norm, state.update, len(batches) * self.world.size, after)
+        self._step(state)
+        _add(state.window, {**sums, "gradient_norm": norm, "updates": 1})
         state.tokens += int(total)
         state.epoch, state.batch = after.epoch, after.batch
 
-    def _step(self, state: State) -> float:
-        """Clip, set the learning rate, step, clear; returns the gradient norm before clipping."""
-        plan = self.recipe.train
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or math.inf)
-        if not math.isfinite(float(norm)):
-            raise TrainingError(
-                f"the gradients are not finite at update {state.update}",
-                found=f"norm {float(norm)}",
-                remedy="lower train.learning_rate, then continue with --resume",
-            )
+    def _clip(self) -> float:
+        """Sum the gradients of all processes and shorten them to train.clip; returns their norm before that."""
+        gradients = [each.grad for each in self.model.parameters() if each.grad is not None]
+        self.parallel.add(gradients)
+        norm, limit = self.parallel.norm(gradients), self.recipe.train.clip
+        if limit and norm > limit:
+            torch._foreach_mul_([self.parallel.own(each) for each in gradients], limit / (norm + 1e-6))
+        return norm
+
+    def _step(self, state: State) -> None:
+        """Set the learning rate, step, clear; where a log line is due, see how far the step goes."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(state)
-        self.optimizer.step()
+        if self._logs(state):
+            self.ratios = update_ratios(self.model, self.optimizer.step, self.parallel)
+        else:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm)
+
+    def _logs(self, state: State) -> bool:
+        return state.update % self.recipe.train.log_every == 0 or state.update == state.updates
 
     def learning_rate(self, state: State) -> float:
         """The learning rate of the update that the state stands at."""
@@ -147,19 +173,30 @@ class Trainer:
     def _milestones(self, state: State, record: Record | None, stop: StopRequest) -> None:
         """What is due after an update; only the first process has a record, validates and writes files."""
         plan, last = self.recipe.train, state.update == state.updates
-        if state.update % plan.log_every == 0 or last:
+        if self._logs(state):
             values = self._window(state)
             if record:
                 record.write("train", state.update, values)
         if state.update % plan.validate_every == 0 or last:
+            weights = self._weights()
             if record:
-                self._validate(state, record)
+                self._validate(state, record, weights)
             (stops,) = self.world.total(state.stopped)
             state.stopped = stops > 0
         if state.update % plan.checkpoint_every == 0 or last or state.stopped or stop.requested:
-            states = self.world.gather(torch_states(self.world.rank))
-            if record:
-                self.checkpoints.save(self.model, self.optimizer, state, dict(ChainMap(*states)))
+            self._save(state)
+
+    def _save(self, state: State) -> None:
+        """Every process hands over its part, the first one writes."""
+        states = self.world.gather(torch_states(self.world.rank))
+        kept = {name: self.parallel.whole(each) for name, each in optimizer_tensors(self.optimizer).items()}
+        weights = self._weights()
+        if self.world.first:
+            refuse_weights(weights, state.update)
+            self.checkpoints.save(weights, kept, state, dict(ChainMap(*states)))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: self.parallel.whole(each) for name, each in weights_of(self.model).items()}
 
     def _window(self, state: State) -> dict[str, Any]:
         """Means since the last log line; empties the window."""
@@ -170,17 +207,17 @@ class Trainer:
         speed = state.tokens / state.seconds
         rate = self.learning_rate(state)
         where = {"epoch": state.epoch, "tokens": state.tokens, "tokens_per_second": speed, "seconds": state.seconds}
-        return {**means, "gradient_norm": norm, "learning_rate": rate, **where}
+        ratios = {f"update_ratio/{name}": each for name, each in self.ratios.items()}
+        return {**means, "gradient_norm": norm, **ratios, "learning_rate": rate, **where}
 
-    def _validate(self, state: State, record: Record) -> None:
-        self.model.eval()
-        with torch.random.fork_rng(enabled=True, devices=[]):
-            metrics = self.validate()
-        self.model.train()
+    def _validate(self, state: State, record: Record, weights: dict[str, Tensor]) -> None:
+        with self.parallel.plain(weights) as learner, torch.random.fork_rng(enabled=True, devices=[]):
+            metrics = self.validate(learner.eval())
+            learner.train()
         record.tell("valid", state.update, metrics)
         if state.best is None or metrics["metric"] > state.best:
             state.best, state.best_update, state.stale = metrics["metric"], state.update, 0
-            self.checkpoints.save_best(self.model)
+            self.checkpoints.save_best(weights)
         else:
             state.stale += 1
         state.stopped = bool(self.recipe.train.patience) and state.stale >= self.recipe.train.patience

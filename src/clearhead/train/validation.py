@@ -8,7 +8,7 @@ import torch
 
 from clearhead.core.batching import cut
 from clearhead.core.errors import DataError
-from clearhead.data.batches import translation_batch
+from clearhead.data.batches import Frame, translation_batch
 from clearhead.data.sources import Pair
 from clearhead.generate import SearchConfig, search_all
 from clearhead.model import Transformer
@@ -25,11 +25,15 @@ class Translations:
     source: Tokenizer
     target: Tokenizer
     language: str = "en"  # of the target, for tokenising before BLEU
+    frame: Frame | None = None  # what stands round a source; None = an end of sentence after it
 
     @classmethod
-    def read(cls, pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer, language: str) -> "Translations":
+    def read(
+        cls, pairs: Iterable[Pair], source: Tokenizer, target: Tokenizer, language: str, frame: Frame | None = None
+    ) -> "Translations":
         """Hold the pairs that have a text on both sides."""
-        return cls([each for each in pairs if each.source.strip() and each.target.strip()], source, target, language)
+        kept = [each for each in pairs if each.source.strip() and each.target.strip()]
+        return cls(kept, source, target, language, frame)
 
     def require_reach(self, limit: int | None) -> None:
         """Refuse a pair that the model cannot read, with the place it comes from."""
@@ -61,6 +65,7 @@ class Translations:
                     pad=self.target.need("pad"),
                     bos=self.target.need("bos"),
                     eos=self.target.need("eos"),
+                    frame=self.frame,
                 )
                 loss = objective(model, batch.to(model.output.device))
                 total, count = total + loss.value.item(), count + loss.count
@@ -70,8 +75,8 @@ class Translations:
     def translate(self, model: Transformer, search: SearchConfig, limit: int = 0) -> list[str]:
         """The best translation of each source, of the first `limit` ones if a limit is given."""
         texts = [each.source for each in self.pairs[: limit or None]]
-        eos = self.source.need("eos")
-        sources = [[*ids, eos] for ids in self.source.encode_batch(texts)]
+        before, after = self.frame or ([], [self.source.need("eos")])
+        sources = [[*before, *ids, *after] for ids in self.source.encode_batch(texts)]
         found = search_all(model, sources, search, bos=self.target.need("bos"), eos=self.target.need("eos"))
         return self.target.decode_batch([each[0].tokens for each in found])
 

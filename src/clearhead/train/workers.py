@@ -17,9 +17,12 @@ from pathlib import Path
 import torch
 
 from clearhead.core.devices import cores
-from clearhead.core.errors import ConfigError, TrainingError
-from clearhead.core.processes import World, joined, launched
+from clearhead.core.errors import ConfigError, ProcessError, TrainingError
+from clearhead.core.processes import ALONE, World, joined, launched
+from clearhead.core.progress import say
 from clearhead.train.recipe import Recipe
+
+FAREWELL = 60.0  # seconds that a worker has to end after the run
 
 
 @contextlib.contextmanager
@@ -32,6 +35,9 @@ def world_of(recipe: Recipe, out: Path, device: torch.device) -> Iterator[World]
         return
     count = process_count(recipe, device)
     _require_share(recipe, count)
+    if count == 1:
+        yield ALONE
+        return
     with _environment(count), _workers(count, out) as workers, _told(workers), joined(device) as world:
         yield world
 
@@ -57,11 +63,8 @@ def _require_share(recipe: Recipe, count: int) -> None:
 @contextlib.contextmanager
 def _environment(count: int) -> Iterator[None]:
     """What torchrun would set, for the time of the run."""
-    if count == 1:
-        yield
-        return
     names = {"RANK": "0", "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "LOCAL_RANK": "0"}
-    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     os.environ.update(names)
     try:
         yield
@@ -82,8 +85,9 @@ def _workers(count: int, out: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
                 environment = {**os.environ, **ranks}
                 workers.append(subprocess.Popen(command, env=environment, stderr=log, start_new_session=True))
         yield workers
-        for each in workers:
-            each.wait(timeout=60)
+        for rank, each in enumerate(workers, start=1):
+            if not _ended(each, FAREWELL):
+                say(f"worker process {rank} has not ended {FAREWELL} s after the run and is stopped; the run is whole")
     finally:
         for each in workers:
             if each.poll() is None:
@@ -95,8 +99,8 @@ def _told(workers: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """A broken connection means that a worker has died: say which, and how to go on."""
     try:
         yield
-    except RuntimeError as error:
-        dead = [rank for rank, each in enumerate(workers, start=1) if _ended(each)]
+    except ProcessError as error:
+        dead = [rank for rank, each in enumerate(workers, start=1) if _ended(each, 3)]
         if not dead:
             raise
         raise TrainingError(
@@ -106,15 +110,16 @@ def _told(workers: list[subprocess.Popen[bytes]]) -> Iterator[None]:
         ) from error
 
 
-def _ended(worker: subprocess.Popen[bytes]) -> bool:
+def _ended(worker: subprocess.Popen[bytes], seconds: float) -> bool:
     try:
-        worker.wait(timeout=3)
+        worker.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         return False
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -3,7 +3,7 @@
 from clearhead.data.corpora.base import CORPORA, Corpus, Document
 from clearhead.data.corpora.folder import Folder
 from clearhead.data.corpora.records import JsonlTexts, ParquetTexts
-from clearhead.data.corpora.split import Part, ShareOf
+from clearhead.data.corpora.split import First, Part, ShareOf
 from clearhead.data.corpora.text import Chapters, Text
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Chapters",
     "Corpus",
     "Document",
+    "First",
     "Folder",
     "JsonlTexts",
     "ParquetTexts",

@@ -1,6 +1,7 @@
 """Documents in the records of JSON-lines and Parquet files."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ class JsonlTexts:
 
 @CORPORA.register("parquet")
 class ParquetTexts:
-    """Parquet files, one document a row, in the column `text`; needs the package pyarrow."""
+    """Parquet files, one document a row, in the column `text`; nulls and empty texts are passed over.
+
+    Needs the package pyarrow: pip install 'clearhead[parquet]'.
+    """
 
     def __init__(self, folder: Path, *, file: str, text: str = "text") -> None:
         self.folder, self.file, self.text = folder, file, text
@@ -39,7 +43,8 @@ class ParquetTexts:
             for batch in _batches(path, self.text):
                 for value in batch.column(0).to_pylist():
                     number += 1
-                    yield from _document(value, f"{path}, row {number}", self.text, {self.text: value})
+                    if value is not None:
+                        yield from _document(value, f"{path}, row {number}", self.text, {self.text: value})
 
 
 def _document(value: object, where: str, key: str, record: dict[str, Any]) -> Iterator[Document]:
@@ -62,13 +67,26 @@ def _batches(path: Path, column: str) -> Iterator[Any]:
         raise UsageError(
             "Parquet files need the package pyarrow", where=path, remedy="pip install 'clearhead[parquet]'"
         ) from None
-    try:
+    with _told(path):
         file = parquet.ParquetFile(path)
-    except OSError as error:  # pyarrow's own errors are OSErrors or ValueErrors
-        raise DataError((error.strerror or "not a Parquet file").lower(), where=path) from None
-    except ValueError:
-        raise DataError("not a Parquet file, or cut off", where=path) from None
     if column not in file.schema_arrow.names:
         names = ", ".join(map(repr, file.schema_arrow.names))
         raise DataError(f"no column {column!r}", where=path, found=names, remedy="set the option text")
-    yield from file.iter_batches(batch_size=ROWS, columns=[column])
+    batches = file.iter_batches(batch_size=ROWS, columns=[column])
+    while True:
+        with _told(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """pyarrow's own errors are OSErrors or ValueErrors, without the name of the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError("no such file", where=path, remedy="check the path") from None
+    except (OSError, ValueError) as error:
+        raise DataError("not a Parquet file, or damaged", where=path, found=error, remedy="fetch it again") from None

@@ -1,11 +1,12 @@
-"""A share of a corpus, where no files of their own are set aside for validation."""
+"""A share of a corpus: where no files of their own are set aside for validation, or for a trial."""
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from clearhead.core.errors import ConfigError
 from clearhead.core.registry import choice_of
@@ -35,6 +36,22 @@ class Part:
                 yield Document(text, each.where, last=each.last or place + len(each.text) >= last)
             place += len(each.text)
             if place >= last:
+                return
+
+
+@CORPORA.register("first")
+class First:
+    """The first so many characters of a corpus, up to the end of a document or of a piece of one; no more is read."""
+
+    def __init__(self, folder: Path, *, of: Inner, characters: PositiveInt) -> None:  # type: ignore[valid-type]
+        self.corpus, self.characters = CORPORA.build(of, folder), characters
+
+    def __iter__(self) -> Iterator[Document]:
+        left = self.characters
+        for each in self.corpus:
+            left -= len(each.text)
+            yield each if left > 0 else replace(each, last=True)
+            if left <= 0:
                 return
 
 

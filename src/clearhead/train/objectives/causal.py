@@ -4,7 +4,7 @@ from clearhead.data.text_batches import TextBatch, shifted
 from clearhead.model import AttentionMask, Transformer
 from clearhead.text import Tokenizer
 from clearhead.train.objectives.base import OBJECTIVES, Collate, Loss, TextObjective
-from clearhead.train.objectives.likelihood import counted, negative_log_likelihood
+from clearhead.train.objectives.likelihood import counted, negative_log_likelihood, padding
 
 
 @OBJECTIVES.register("causal")
@@ -20,6 +20,7 @@ class Causal(TextObjective):
 
     def __call__(self, model: Transformer, batch: TextBatch) -> Loss:
         mask = AttentionMask(causal=True, segments=batch.segments)
-        hidden = model.decode(batch.ids, mask=mask, positions=batch.positions)  # (batch, length, d_model)
+        valid = padding(model, batch)
+        hidden = model.decode(batch.ids, valid=valid, mask=mask, positions=batch.positions)  # (batch, length, d_model)
         value = negative_log_likelihood(model.head, counted(hidden, batch), counted(batch.labels, batch))
         return Loss(value, batch.tokens)

@@ -30,5 +30,12 @@ def smoothed_likelihood(head: Head, hidden: Tensor, labels: Tensor, smoothing: f
 
 def read_both_ways(model: Transformer, batch: TextBatch, types: Tensor | None = None) -> Tensor:
     """Hidden states (batch, length, d_model) of an encoder; no segment sees another."""
-    mask = AttentionMask(segments=batch.segments)
-    return model.encode(batch.ids, mask=mask, positions=batch.positions, segments=types).hidden
+    mask, valid = AttentionMask(segments=batch.segments), padding(model, batch)
+    return model.encode(batch.ids, valid, mask=mask, positions=batch.positions, segments=types).hidden
+
+
+def padding(model: Transformer, batch: TextBatch) -> Tensor | None:
+    """(batch, length) bool, False for padding, for a norm that looks at all tokens; for attention segments say it."""
+    if batch.segments is None or not model.config.norm_across_tokens:
+        return None
+    return batch.segments > 0

@@ -65,8 +65,17 @@ def two_streams(model: Transformer, batch: PermutationBatch, mask: int) -> Tenso
     if positions is None:
         positions = torch.arange(width, device=ids.device).expand(len(ids), -1)
     positions = torch.cat([positions, positions.gather(1, batch.places)], dim=1)
-    rules = AttentionMask(allowed=stream_mask(batch))
+    rules = AttentionMask(allowed=stream_mask(batch)).padded(_both_streams(model, batch))
     return model.encode(ids, mask=rules, positions=positions).hidden[:, width:]
+
+
+def _both_streams(model: Transformer, batch: PermutationBatch) -> Tensor | None:
+    """(batch, length + targets) bool, False for padding in either stream, for a norm that looks at all tokens."""
+    if not model.config.norm_across_tokens:
+        return None
+    assert batch.wanted is not None
+    content = torch.ones_like(batch.counted) if batch.segments is None else batch.segments > 0
+    return torch.cat([content, batch.wanted], dim=1)
 
 
 def stream_mask(batch: PermutationBatch) -> Tensor:

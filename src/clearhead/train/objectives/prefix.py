@@ -14,7 +14,7 @@ from clearhead.data.text_batches import PrefixBatch, laid, shifted
 from clearhead.model import AttentionMask, Transformer
 from clearhead.text import Tokenizer
 from clearhead.train.objectives.base import OBJECTIVES, Collate, Loss, TextObjective
-from clearhead.train.objectives.likelihood import counted, negative_log_likelihood
+from clearhead.train.objectives.likelihood import counted, negative_log_likelihood, padding
 
 
 @OBJECTIVES.register("prefix")
@@ -35,7 +35,8 @@ class Prefix(TextObjective):
     def __call__(self, model: Transformer, batch: PrefixBatch) -> Loss:
         assert batch.prefix is not None
         mask = AttentionMask(segments=batch.segments, allowed=visible(batch.prefix))
-        hidden = model.decode(batch.ids, mask=mask, positions=batch.positions)  # (batch, length, d_model)
+        valid = padding(model, batch)
+        hidden = model.decode(batch.ids, valid=valid, mask=mask, positions=batch.positions)  # (batch, length, d_model)
         value = negative_log_likelihood(model.head, counted(hidden, batch), counted(batch.labels, batch))
         return Loss(value, batch.tokens)
 

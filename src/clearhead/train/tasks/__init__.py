@@ -1,6 +1,6 @@
 """Tasks: what a training works on and how its model is judged."""
 
-from clearhead.train.tasks.base import TASKS, Scores, Task, task_of
+from clearhead.train.tasks.base import TASKS, Scores, Task, kind_of, task_of
 from clearhead.train.tasks.labels import LabelledTexts, LabelsTask
 from clearhead.train.tasks.text import Texts, TextTask
 from clearhead.train.tasks.translation import TranslationTask
@@ -14,5 +14,6 @@ __all__ = [
     "TextTask",
     "Texts",
     "TranslationTask",
+    "kind_of",
     "task_of",
 ]

@@ -5,7 +5,7 @@ The loop asks a task for batches and for a judgement, the end of a run for score
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
@@ -39,6 +39,11 @@ class Task:
     def __init__(self, recipe: Recipe, out: Path) -> None:
         self.recipe = recipe
         self.objective: Objective = OBJECTIVES.build(recipe.objective)
+
+    @classmethod
+    def sampled(cls, recipe: Recipe) -> Recipe:
+        """The recipe with no more data than a dry run needs; a corpus that fits in memory is not cut."""
+        return recipe
 
     def require_reach(self, model: Transformer) -> None:
         """Refuse data that the model cannot read, before the training begins."""
@@ -74,5 +79,10 @@ TASKS: Registry[Task] = Registry("task")
 
 def task_of(recipe: Recipe, out: Path) -> Task:
     """The task of the recipe's objective, with all that it needs prepared in the run folder."""
+    return kind_of(recipe)(recipe, out)
+
+
+def kind_of(recipe: Recipe) -> type[Task]:
+    """The kind of task that the recipe's objective is for."""
     part: Any = OBJECTIVES.get(recipe.objective.kind)
-    return TASKS.get(part.task)(recipe, out)
+    return cast(type[Task], TASKS.get(part.task))

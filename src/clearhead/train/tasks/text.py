@@ -28,6 +28,8 @@ from clearhead.train.samples import sampled_text
 from clearhead.train.stream import updates
 from clearhead.train.tasks.base import TASKS, Scores, Task
 
+SAMPLE = 20_000_000  # characters of a corpus that a dry run reads
+
 
 def reading_of(objective: TextObjective, choice: Choice | None) -> Choice:
     """The reading of a recipe, or the one that the objective usually has."""
@@ -118,6 +120,17 @@ class TextTask(Task):
         self.reading = reading_of(self.objective, data.reading)
         self.texts = {name: self._open(name, corpora[name], out / "data") for name in corpora}
         self.has_test = "test" in corpora
+
+    @classmethod
+    def sampled(cls, recipe: Recipe) -> Recipe:
+        """The first characters of each corpus."""
+        sources = {name: getattr(recipe.data, name) for name in ("train", "valid", "test")}
+        firsts = {
+            name: Choice(kind="first", options={"of": each, "characters": SAMPLE})
+            for name, each in sources.items()
+            if each is not None
+        }
+        return recipe.model_copy(update={"data": recipe.data.model_copy(update=firsts)})
 
     def _open(self, name: str, corpus: Corpus, folder: Path) -> Texts:
         encoded = encode_corpus(corpus, self.reading, self.target, folder / name)
