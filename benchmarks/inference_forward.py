@@ -3,8 +3,10 @@
     python -m benchmarks.inference_forward [--families LlamaForCausalLM ...] [--rounds 7] [--tiny] [--json]
 
 A model of each family is made by transformers with random weights, saved, and imported as `clearhead import` does. Both
-read the same batch without padding, all logits are computed, and the two take turns. Logits must be equal before
-anything is timed.
+read the same batch without padding, all logits are computed, and the two take turns. Decoders also continue a text by
+one token, with a cache on both sides. Logits must be equal before anything is timed.
+
+Whatever else the machine does slows both of two neighbouring passes. So a ratio is the median of the ratios of pairs.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,13 @@ from torch import Tensor
 
 from benchmarks.report import Row, publish
 from clearhead.bundle.exchange import import_model
-from clearhead.model import Transformer
+from clearhead.generate import DenseCache
+from clearhead.model import OPEN, Transformer
 
 FULL = {"width": 512, "inner": 2048, "layers": 6, "heads": 8, "vocab": 16_000}
 TINY = {"width": 16, "inner": 24, "layers": 1, "heads": 2, "vocab": 23}
 SHAPES = {"1 x 32": (1, 32), "8 x 128": (8, 128), "1 x 512": (1, 512)}  # rows x tokens
+PATIENCE, MOST = 1.5, 200  # seconds that a work is repeated for, and the most times
 COMMON = {
     "hidden_size": "width",
     "num_hidden_layers": "layers",
@@ -81,10 +86,11 @@ def main() -> None:
     for family in plan.families:
         with tempfile.TemporaryDirectory() as folder:
             theirs, ours = pair(family, TINY if plan.tiny else FULL, Path(folder))
-        for work, batch in batches(ours).items():
-            seconds = alternate(ours, theirs, batch, plan.rounds)
-            rows += [row(f"{family}, {work}", system, each) for system, each in seconds.items()]
-            ratios[f"{family}, {work}"] = seconds["transformers"] / seconds["clearhead"]
+        for work, runs in works(ours, theirs).items():
+            seconds = alternate(runs, plan.rounds)
+            rows += [row(f"{family}, {work}", system, statistics.median(each)) for system, each in seconds.items()]
+            pairs = zip(seconds["transformers"], seconds["clearhead"], strict=True)
+            ratios[f"{family}, {work}"] = statistics.median(theirs / ours for theirs, ours in pairs)
     if plan.tiny:
         print(f"{len(rows)} rows, all logits equal")
         return
@@ -112,21 +118,67 @@ def batches(model: Transformer) -> dict[str, Tensor]:
     return {name: torch.randint(3, vocab - 1, shape, generator=generator) for name, shape in SHAPES.items()}
 
 
-@torch.inference_mode()
-def alternate(ours: Transformer, theirs: Any, batch: Tensor, rounds: int) -> dict[str, float]:
-    """Median seconds of a pass of each, taking turns; refuses to time what is not equal."""
-    runs: dict[str, Callable[[], Tensor]] = {
-        "clearhead": lambda: our_logits(ours, batch),
-        "transformers": lambda: their_logits(ours, theirs, batch),
+Runs = dict[str, Callable[[], Tensor]]  # system -> what it does
+
+
+def works(ours: Transformer, theirs: Any) -> dict[str, Runs]:
+    """Whole passes, and for a decoder one more token."""
+    found: dict[str, Runs] = {
+        name: {
+            "clearhead": lambda batch=batch: our_logits(ours, batch),  # type: ignore[misc]
+            "transformers": lambda batch=batch: their_logits(ours, theirs, batch),  # type: ignore[misc]
+        }
+        for name, batch in batches(ours).items()
     }
+    if ours.config.decoder_layers:
+        text = batches(ours)["1 x 32"]
+        steps = {"clearhead": our_steps(ours, text), "transformers": their_steps(ours, theirs, text)}
+        found["1 token after 32"] = steps
+    return found
+
+
+@torch.inference_mode()
+def alternate(runs: Runs, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each pass, neighbours in pairs; refuses to time what is not equal."""
     torch.testing.assert_close(runs["clearhead"](), runs["transformers"](), rtol=1e-3, atol=1e-3)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
+    begin = time.perf_counter()
+    for turn in range(MOST):
+        if turn >= rounds and time.perf_counter() - begin > PATIENCE:
+            break
+        for name in sorted(runs, reverse=turn % 2 == 1):  # who begins must not matter
             start = time.perf_counter()
-            run()
+            runs[name]()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(each) for name, each in seconds.items()}
+    return seconds
+
+
+@torch.inference_mode()
+def our_steps(model: Transformer, text: Tensor) -> Callable[[], Tensor]:
+    """Each call reads one token more and gives its logits."""
+    memory = model.encode(text) if model.config.encoder_layers else None
+    cache, places = DenseCache(model.config.decoder_layers), count(text.shape[1])
+    model.decode(text, memory, positions=torch.arange(text.shape[1])[None], cache=cache)
+
+    def step() -> Tensor:
+        place = torch.full((1, 1), next(places))
+        return model.logits(model.decode(text[:, :1], memory, positions=place, mask=OPEN, cache=cache))
+
+    return step
+
+
+@torch.inference_mode()
+def their_steps(ours: Transformer, theirs: Any, text: Tensor) -> Callable[[], Tensor]:
+    """The same of their model, with the cache that it makes itself."""
+    read = "decoder_input_ids" if ours.config.encoder_layers else "input_ids"
+    memory = {"encoder_outputs": theirs.get_encoder()(input_ids=text)} if ours.config.encoder_layers else {}
+    cache = theirs(**memory, **{read: text}, use_cache=True).past_key_values
+
+    def step() -> Tensor:
+        logits: Tensor = theirs(**memory, **{read: text[:, :1]}, past_key_values=cache, use_cache=True).logits
+        return logits
+
+    return step
 
 
 def our_logits(model: Transformer, batch: Tensor) -> Tensor:

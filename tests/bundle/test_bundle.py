@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from clearhead.bundle import Bundle
 from clearhead.core.errors import BundleError, StorageError
 from clearhead.model import Transformer
+from clearhead.model.attention.heads import remove_heads
 
 EACH_KIND = pytest.mark.parametrize("kind", ["encoder-decoder", "encoder-only", "decoder-only"])
 
@@ -46,6 +47,36 @@ def test_what_is_loaded_is_what_was_saved(make, tmp_path, kind, joint, tie):
     assert same(bundle, loaded)
     assert not loaded.model.training
     assert (loaded.source is loaded.target) == joint
+
+
+@EACH_KIND
+@pytest.mark.parametrize("position", ["sinusoidal", "rope", "alibi"])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_a_model_without_some_heads_comes_back_so(make, tmp_path, kind, position, kv_heads):
+    bundle = make(kind, heads=4, kv_heads=kv_heads, d_model=24, position=position)
+    with_all, side = answers(bundle), "decoder" if kind == "decoder-only" else "encoder"
+    remove_heads(bundle.model, {f"{side}.blocks.0.attention": [0, 1]})
+    remove_heads(bundle.model, {f"{side}.blocks.1.attention": [2, 3]})
+    if kv_heads == 4:
+        remove_heads(bundle.model, {f"{side}.blocks.0.attention": [1]})  # it was the last one
+    assert not torch.equal(answers(bundle), with_all)
+    bundle.save(tmp_path / "one")
+    loaded = Bundle.load(tmp_path / "one")
+    assert same(bundle, loaded)
+    first = loaded.model.config.removed_heads[f"{side}.blocks.0.attention"]
+    assert first == ((0, 1, 3) if kv_heads == 4 else (0, 1))
+    loaded.save(tmp_path / "two")
+    assert same(bundle, Bundle.load(tmp_path / "two"))
+
+
+def test_heads_that_cannot_be_missing_are_named(make, tmp_path):
+    bundle = make(heads=4)
+    bundle.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"]["removed_heads"] = {"encoder.blocks.7.attention": [1]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match=r"no attention 'encoder\.blocks\.7\.attention'"):
+        Bundle.load(tmp_path)
 
 
 def test_saving_again_writes_the_same_bytes(make, tmp_path):

@@ -19,6 +19,7 @@ from clearhead.model.attention.layouts import (
     to_heads,
     to_interleaved,
 )
+from clearhead.model.forward_pass import Pass
 from clearhead.model.position import POSITIONS, NoPosition
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -219,7 +220,7 @@ def test_identity_attention_mixes_the_stream_itself():
     for h in range(2):
         weights = (heads[:, :, h] @ heads[:, :, h].mT / 6**0.5).softmax(dim=-1)
         expected[:, :, h] = weights @ heads[:, :, h]
-    close(attention(HIDDEN, torch.arange(7)[None], OPEN, NO_CACHE), attention.output(expected.flatten(2)))
+    close(attention(HIDDEN, Pass(torch.arange(7)[None], OPEN), NO_CACHE), attention.output(expected.flatten(2)))
 
 
 @pytest.mark.parametrize("name", ["shared_qk", "identity"])

@@ -10,6 +10,7 @@ from clearhead.core.errors import ConfigError
 from clearhead.core.registry import Choice
 from clearhead.model import NO_CACHE, OPEN, ModelConfig, Transformer
 from clearhead.model.attention import INITIALISATIONS, PROJECTIONS, Dot, Projections, SelfAttention
+from clearhead.model.forward_pass import Pass
 from clearhead.model.position import NoPosition
 from clearhead.model.residual.base import Depth
 from clearhead.model.residual.deepnorm import constants
@@ -164,7 +165,7 @@ def test_gradients_of_the_projections_are_finite_differences(double, projections
     hidden, direction, places = torch.randn(3, 5, 6), torch.randn(3, 5, 6), torch.arange(5)[None]
 
     def run() -> Tensor:
-        return (attention(hidden, places, OPEN, NO_CACHE.layer(0)) * direction).sum()
+        return (attention(hidden, Pass(places, OPEN), NO_CACHE.layer(0)) * direction).sum()
 
     run().backward()
     for parameter in parts.parameters():

@@ -20,6 +20,7 @@ from clearhead.model import CAUSAL, NO_CACHE, OPEN, AttentionMask, Memory, Model
 from clearhead.model.attention import ATTENTIONS, PROJECTIONS, Fused, HeadSizes, SelfAttention
 from clearhead.model.embedding import EMBEDDING_JOINS
 from clearhead.model.feedforward import FEEDFORWARDS
+from clearhead.model.forward_pass import Pass
 from clearhead.model.norm import NORMS
 from clearhead.model.position import POSITIONS, NoPosition
 from clearhead.model.residual import RESIDUALS
@@ -81,7 +82,7 @@ def test_no_gradient_comes_from_the_future(tiny, part):
     block, positions = tiny(encoder_layers=0, **part).decoder.blocks[0], torch.arange(4)[None]
 
     def run(hidden: Tensor) -> Tensor:
-        return block(hidden[None], positions, CAUSAL, None, NO_CACHE)[0]
+        return block(hidden[None], Pass(positions, CAUSAL), None, NO_CACHE)[0]
 
     jacobian = torch.autograd.functional.jacobian(run, torch.randn(4, 12))  # (query, d_model, key, d_model)
     for query in range(4):
@@ -121,8 +122,8 @@ def test_attention_without_positions_moves_with_its_tokens(name):
     attention = SelfAttention(Fused(sizes, True), kernel, NoPosition(12, 2, 6, 7), bias=True)
     hidden, order, positions = torch.randn(3, 7, 12), torch.randperm(7), torch.arange(7)[None]
     valid = torch.rand(3, 7) < 0.7
-    plain = attention(hidden, positions, AttentionMask(valid=valid), NO_CACHE)
-    moved = attention(hidden[:, order], positions, AttentionMask(valid=valid[:, order]), NO_CACHE)
+    plain = attention(hidden, Pass(positions, AttentionMask(valid=valid)), NO_CACHE)
+    moved = attention(hidden[:, order], Pass(positions, AttentionMask(valid=valid[:, order])), NO_CACHE)
     close(moved, plain[:, order])
 
 
@@ -154,7 +155,7 @@ def test_the_gradient_of_a_block_is_right(tiny, part):
     positions = torch.arange(2)[None]
 
     def run(hidden: Tensor, memory: Tensor) -> Tensor:
-        return block(hidden, positions, CAUSAL, Memory(memory, valid), NO_CACHE)
+        return block(hidden, Pass(positions, CAUSAL), Memory(memory, valid), NO_CACHE)
 
     inputs = torch.randn(2, 2, 12, requires_grad=True), torch.randn(2, 3, 12, requires_grad=True)
     assert torch.autograd.gradcheck(run, inputs, fast_mode=True)

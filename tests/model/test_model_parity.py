@@ -14,6 +14,7 @@ from clearhead.model.attention import CrossAttention, Dot, Fused, HeadSizes, Sel
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.feedforward.gated import Gated
 from clearhead.model.feedforward.plain import Plain
+from clearhead.model.forward_pass import Pass
 from clearhead.model.norm import LayerNorm, RMSNorm
 from clearhead.model.position import UNRELATED, NoPosition
 from clearhead.model.position.sinusoidal import sinusoidal_table
@@ -101,7 +102,7 @@ def test_self_attention_is_that_of_torch(bias, causal):
     matched = attention_pairs(ours, theirs)
     hidden = torch.randn(BATCH, SOURCE, 12)
     mask = AttentionMask(causal=causal, valid=VALID)
-    found = ours(hidden, torch.arange(SOURCE)[None], mask, NO_CACHE)
+    found = ours(hidden, Pass(torch.arange(SOURCE)[None], mask), NO_CACHE)
     hidden_too = {"key_padding_mask": ~VALID, "attn_mask": later(SOURCE) if causal else None}
     expected, _ = theirs(hidden, hidden, hidden, **hidden_too)
     agree(found, expected, matched)

@@ -11,8 +11,10 @@ from clearhead.core.errors import ConfigError
 from clearhead.core.registry import Choice
 from clearhead.model import CAUSAL, NO_CACHE
 from clearhead.model.attention import Dot, Fused, HeadSizes, SelfAttention
+from clearhead.model.forward_pass import Pass
 from clearhead.model.position import POSITIONS, Position, Relation, Rotary
 from clearhead.model.position.alibi import alibi_slopes
+from clearhead.model.position.base import LayerPosition
 from clearhead.model.position.scaling import SCALINGS
 from clearhead.model.position.sinusoidal import sinusoidal_table
 from clearhead.model.position.t5 import bucket
@@ -36,6 +38,17 @@ def states(heads: int = HEADS) -> tuple[Tensor, Tensor]:
     return query, key
 
 
+def relation(layer: LayerPosition, query: Tensor, key: Tensor, here: Tensor, there: Tensor) -> Relation:
+    """All that a scheme says about pairs: from positions alone, and in view of queries and keys."""
+    known, seen = layer.bias(here, there), layer.relate(query, key, here, there)
+    biases = [each for each in (known, seen.bias) if each is not None]
+    return Relation(sum(biases) if biases else None, seen.values)
+
+
+def turned(rope: Position, states: Tensor, at: Tensor) -> Tensor:
+    return rope.rotate(states, rope.turns(at, states.dtype))
+
+
 def each_pair() -> list[list[int]]:
     return torch.cartesian_prod(*map(torch.arange, (BATCH, HEADS, LENGTH, LENGTH))).tolist()
 
@@ -53,7 +66,7 @@ def test_shaw_adds_a_vector_of_the_clipped_distance_to_keys_and_values():
         scores = [query[b, h, i] @ (key[b, h, j] + layer.keys[row]) / math.sqrt(WIDTH) for j, row in enumerate(rows)]
         weights = torch.stack(scores).softmax(dim=0)
         mixed[b, h, i] = sum(w * (value[b, h, j] + layer.values[rows[j]]) for j, w in enumerate(weights))
-    close(attention(hidden, AT, CAUSAL, NO_CACHE), attention.merge(mixed))
+    close(attention(hidden, Pass(AT, CAUSAL), NO_CACHE), attention.merge(mixed))
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])
@@ -74,7 +87,7 @@ def test_transformer_xl_scores_have_four_terms(kv_heads):
 
 
 def test_alibi_is_a_slope_times_the_distance():
-    bias = scheme("alibi").relate(*states(), AT, AT).bias
+    bias = scheme("alibi").bias(AT, AT)
     for b, h, i, j in each_pair():
         assert bias[b, h, i, j] == -(2.0 ** (-8 * (h + 1) / HEADS)) * abs(AT[b, i] - AT[b, j])
 
@@ -88,8 +101,8 @@ def test_slopes_of_any_number_of_heads():
 
 
 def test_a_t5_bias_is_the_row_of_its_bucket():
-    position, (query, key) = scheme("t5", buckets=8, distance=20), states()
-    both, past = (position.layer(causal=causal).relate(query, key, AT, AT).bias for causal in (False, True))
+    position = scheme("t5", buckets=8, distance=20)
+    both, past = (position.layer(causal=causal).bias(AT, AT) for causal in (False, True))
     for b, h, i, j in each_pair():
         distance = int(AT[b, i] - AT[b, j])
         row = int(bucket(torch.tensor(abs(distance)), 4, 20)) + 4 * (distance < 0)
@@ -114,7 +127,7 @@ def test_buckets_that_cannot_be_are_refused():
 @pytest.mark.parametrize("shift", [1, 1_000])
 def test_a_relation_depends_on_distance_alone(name, shift):
     layer, (query, key) = scheme(name).layer(causal=False), states()
-    here, there = (layer.relate(query, key, at, at) for at in (AT, AT + shift))
+    here, there = (relation(layer, query, key, at, at) for at in (AT, AT + shift))
     close(here.bias, there.bias)
     assert (here.values is None) == (there.values is None)
     if here.values is not None:
@@ -124,7 +137,7 @@ def test_a_relation_depends_on_distance_alone(name, shift):
 @EACH_RELATION
 def test_a_relation_of_some_queries_is_a_part_of_that_of_all(name):
     layer, (query, key) = scheme(name).layer(causal=True), states()
-    every, last = layer.relate(query, key, AT, AT), layer.relate(query[:, :, 4:], key, AT[:, 4:], AT)
+    every, last = (relation(layer, query[:, :, start:], key, AT[:, start:], AT) for start in (0, 4))
     close(last.bias, every.bias[:, :, 4:])
     if every.values is not None:
         close(last.values, every.values[:, 4:])
@@ -133,7 +146,7 @@ def test_a_relation_of_some_queries_is_a_part_of_that_of_all(name):
 @EACH_RELATION
 def test_one_row_of_positions_serves_a_batch(name):
     layer, (query, key) = scheme(name).layer(causal=True), states()
-    one, each = (layer.relate(query, key, at, at).bias for at in (AT[:1], AT[:1].expand(BATCH, -1)))
+    one, each = (relation(layer, query, key, at, at).bias for at in (AT[:1], AT[:1].expand(BATCH, -1)))
     close(one.expand(BATCH, -1, -1, -1), each)
 
 
@@ -175,14 +188,14 @@ def test_pairs_are_halves_in_another_order():
     halves, pairs = (Rotary(12, 2, WIDTH, 16, layout=layout) for layout in ("halves", "pairs"))
     order = torch.tensor([0, 3, 1, 4, 2, 5])  # feature i of a pair stands beside feature i + width / 2
     query, _ = states()
-    close(pairs.rotate(query[..., order], AT), halves.rotate(query, AT)[..., order], 0)
+    close(turned(pairs, query[..., order], AT), turned(halves, query, AT)[..., order], 0)
 
 
 def test_a_fraction_leaves_the_rest_as_it_is():
     rope, small, (query, _) = Rotary(12, 2, WIDTH, 16, fraction=0.7), Rotary(12, 2, 4, 16), states()
-    turned = rope.rotate(query, AT)
-    assert torch.equal(turned[..., 4:], query[..., 4:])
-    close(turned[..., :4], small.rotate(query[..., :4], AT))
+    found = turned(rope, query, AT)
+    assert torch.equal(found[..., 4:], query[..., 4:])
+    close(found[..., :4], turned(small, query[..., :4], AT))
     with pytest.raises(ConfigError, match=r"found d_head 6, fraction 0\.5"):
         scheme("rope", fraction=0.5)
 
@@ -208,7 +221,7 @@ def test_a_scaling_slows_turns_and_the_slow_ones_more(name):
 def test_positions_divided_by_a_factor_are_frequencies_divided_by_it():
     scaled, plain = scheme("rope", scaling={"kind": "linear", "factor": 3}), scheme("rope")
     query, _ = states()
-    close(scaled.rotate(query, 3 * AT), plain.rotate(query, AT))
+    close(turned(scaled, query, 3 * AT), turned(plain, query, AT))
 
 
 def test_ntk_is_a_larger_base():

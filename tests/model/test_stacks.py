@@ -15,6 +15,7 @@ from torch_twin import close, shake
 from clearhead.core.errors import ConfigError, ModelError
 from clearhead.generate import DenseCache, SearchConfig, search
 from clearhead.model import CAUSAL, NO_CACHE, OPEN, AttentionMask, Transformer
+from clearhead.model.forward_pass import Pass
 from clearhead.model.stack import STACKS
 from clearhead.model.stack.convolution import Convolution
 from clearhead.model.stack.fourier import Fourier
@@ -239,7 +240,7 @@ def test_a_convolution_is_a_sum_over_its_slots(causal, width, dilation):
     ours, hidden = Convolution(4, width, dilation, causal=causal), torch.randn(3, 7, 4)
     shake(ours)
     behind = (width - 1) * dilation - (0 if causal else (width - 1) * dilation // 2)
-    found = ours(hidden, torch.arange(7)[None], AttentionMask(valid=VALID), NO_CACHE)
+    found = ours(hidden, Pass(torch.arange(7)[None], AttentionMask(valid=VALID)), NO_CACHE)
     for row in range(3):
         for slot in range(7):
             total = ours.bias.clone()
@@ -271,9 +272,9 @@ def test_the_receptive_field_is_the_formula(tiny, width, growth):
 @double
 def test_a_fourier_layer_is_that_of_numpy():
     hidden = torch.randn(3, 7, 12)
-    found = Fourier()(hidden, torch.arange(7)[None], OPEN, NO_CACHE)
+    found = Fourier()(hidden, Pass(torch.arange(7)[None], OPEN), NO_CACHE)
     close(found, torch.tensor(np.fft.fft2(hidden.numpy()).real))
-    masked = Fourier()(hidden, torch.arange(7)[None], AttentionMask(valid=VALID), NO_CACHE)
+    masked = Fourier()(hidden, Pass(torch.arange(7)[None], AttentionMask(valid=VALID)), NO_CACHE)
     for row, length in enumerate(LENGTHS):
         close(masked[row, :length], torch.tensor(np.fft.fft2(hidden[row, :length].numpy()).real))
 

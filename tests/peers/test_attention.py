@@ -16,6 +16,7 @@ from clearhead.core.registry import Choice
 from clearhead.model import CAUSAL, NO_CACHE, OPEN, AttentionMask
 from clearhead.model.attention import PROJECTIONS, Dot, Fused, HeadSizes, Local, SelfAttention
 from clearhead.model.attention.layouts import from_fused, to_fused
+from clearhead.model.forward_pass import Pass
 from clearhead.model.position import POSITIONS, NoPosition
 from clearhead.model.two_streams import two_streams
 
@@ -60,7 +61,7 @@ def test_the_fused_matrix_of_gpt2_is_ours_transposed():
     ours.output.weight.data, ours.output.bias.data = theirs.c_proj.weight.data.T, theirs.c_proj.bias.data
     hidden = torch.randn(BATCH, LENGTH, 12)
     blocked = torch.full((LENGTH, LENGTH), -torch.inf).triu(1)[None, None]
-    close(ours(hidden, torch.arange(LENGTH)[None], CAUSAL, NO_CACHE), theirs(hidden, attention_mask=blocked)[0])
+    close(ours(hidden, Pass(torch.arange(LENGTH)[None], CAUSAL), NO_CACHE), theirs(hidden, attention_mask=blocked)[0])
 
 
 def test_normalised_shared_keys_are_those_of_reformer():
@@ -93,7 +94,7 @@ def test_two_streams_are_those_of_xlnet():
     places = theirs.relative_positional_encoding(5, 5, bsz=BATCH)
     expected = core(content.transpose(0, 1), empty.transpose(0, 1), *masks, places, None)
     both = torch.cat([content, empty], dim=1)
-    mixed = core.layer_norm(both + ours(both, torch.arange(5)[None].repeat(1, 2), two_streams(order), NO_CACHE))
+    mixed = core.layer_norm(both + ours(both, Pass(torch.arange(5)[None].repeat(1, 2), two_streams(order)), NO_CACHE))
     close(mixed[:, :5], expected[0].transpose(0, 1))
     close(mixed[:, 6:], expected[1].transpose(0, 1)[:, 1:])
     assert OPEN.only_padding_and_causal

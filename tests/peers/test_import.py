@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clearhead.bundle import Bundle
-from clearhead.bundle.exchange import ARCHITECTURES, import_model, witness
+from clearhead.bundle.exchange import ARCHITECTURES, export_model, import_model, witness
 from clearhead.bundle.exchange.peer import TOLERANCE
 from clearhead.core.errors import BundleError
 from hf_models import LLAMA, MODELS, SEQUENCE, saved
@@ -90,6 +90,21 @@ def test_bfloat16_weights_become_float32(tmp_path):
 def test_what_begins_and_ends_a_target_is_kept(tmp_path):
     saved(tmp_path, "MarianMTModel", SEQUENCE)
     assert import_model(tmp_path).bundle.history["token_ids"] == {"pad": 1, "eos": 3, "bos": 1}
+
+
+@pytest.mark.parametrize("name", ["BartForConditionalGeneration", "MBartForConditionalGeneration"])
+def test_a_forced_first_token_comes_and_goes(tmp_path, name):
+    theirs = saved(tmp_path / "in", name, {**SEQUENCE, "decoder_start_token_id": 3})
+    theirs.generation_config.forced_bos_token_id = 5
+    theirs.generation_config.save_pretrained(tmp_path / "in")
+    bundle = import_model(tmp_path / "in").bundle
+    assert bundle.history["token_ids"] == {"pad": 1, "eos": 3, "bos": 3, "forced_bos": 5}
+    bundle.save(tmp_path / "ours")
+    export_model(Bundle.load(tmp_path / "ours"), tmp_path / "out")
+    back = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").generation_config
+    for key in ("forced_bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"):
+        assert getattr(back, key) == getattr(theirs.generation_config, key), key
+    assert import_model(tmp_path / "out").bundle.history == bundle.history
 
 
 def test_a_wrong_weight_is_found_out(tmp_path):

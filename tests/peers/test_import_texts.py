@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from clearhead.apply import Model, load
 from clearhead.bundle.exchange import export_model, import_model
+from clearhead.data.sources import Pair
+from clearhead.generate import SearchConfig
 from clearhead.text import read_pieces
+from clearhead.train.validation import Translations
 from hf_models import SEQUENCE, saved
 
 transformers = pytest.importorskip("transformers")
@@ -117,16 +121,40 @@ def test_an_opus_model_goes_out_with_both_tokenizers(folder, tmp_path):
     assert [opened.encode(text) for text in TEXTS[:2]] == [[*before.source.encode(text), 0] for text in TEXTS[:2]]
 
 
-@pytest.mark.parametrize("files", ["tokenizer.json", "vocab.json and merges.txt"])
-def test_a_source_of_bart_begins_as_its_own_tokenizer_says(tmp_path, files):
+def bart(folder: Path) -> transformers.BartTokenizer:
+    """A folder as BART's are, with a toy vocabulary; returns its tokenizer."""
     special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
     letters = {text: index + 5 for index, text in enumerate("acehtsĠ")}
-    (tmp_path / "vocab.json").write_text(json.dumps({**special, **letters, "Ġt": 12, "he": 13}))
-    (tmp_path / "merges.txt").write_text("#version: 0.2\nĠ t\nh e\n")
+    (folder / "vocab.json").write_text(json.dumps({**special, **letters, "Ġt": 12, "he": 13}))
+    (folder / "merges.txt").write_text("#version: 0.2\nĠ t\nh e\n")
     settings = {**SEQUENCE, "vocab_size": 14, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
-    saved(tmp_path, "BartForConditionalGeneration", {**settings, "forced_eos_token_id": 2})
-    say_much(tmp_path, eos=2)
-    peer = transformers.BartTokenizer.from_pretrained(tmp_path)
+    saved(folder, "BartForConditionalGeneration", {**settings, "forced_eos_token_id": 2})
+    say_much(folder, eos=2)
+    return transformers.BartTokenizer.from_pretrained(folder)
+
+
+def test_the_loss_of_bart_is_that_of_sources_as_its_own_tokenizer_frames_them(tmp_path):
+    """A pair of another length each, so that padding is looked at too; nats per token of both together."""
+    peer, pairs = bart(tmp_path), [Pair("the cat", "a the", ""), Pair("a", "tact she", "")]
+    bundle, model = import_model(tmp_path).bundle, transformers.BartForConditionalGeneration.from_pretrained(tmp_path)
+    total, count = 0.0, 0
+    for each in pairs:
+        source, target = (torch.tensor([peer.encode(text)]) for text in (each.source, each.target))
+        labels = target[:, 1:]  # a target of ours begins with decoder_start_token_id alone
+        with torch.inference_mode():
+            total += model(input_ids=source, labels=labels).loss.item() * labels.numel()
+        count += labels.numel()
+    held = Translations.read(pairs, bundle.source, bundle.target, "en", bundle.source_frame)
+    assert held.loss(bundle.model)["loss"] == pytest.approx(total / count, abs=1e-4)
+    bare = Translations.read(pairs, bundle.source, bundle.target, "en")
+    assert abs(bare.loss(bundle.model)["loss"] - total / count) > 1e-3
+    found = Model(bundle).translate([each.source for each in pairs], SearchConfig(beams=1))
+    assert held.translate(bundle.model, SearchConfig(beams=1)) == found
+
+
+@pytest.mark.parametrize("files", ["tokenizer.json", "vocab.json and merges.txt"])
+def test_a_source_of_bart_begins_as_its_own_tokenizer_says(tmp_path, files):
+    peer = bart(tmp_path)
     if files == "tokenizer.json":
         peer.save_pretrained(tmp_path)
         for each in ("vocab.json", "merges.txt"):

@@ -20,6 +20,7 @@ from transformers.models.xlnet.modeling_xlnet import XLNetModel
 from clearhead.core.registry import Choice
 from clearhead.model import NO_CACHE, OPEN, AttentionMask
 from clearhead.model.attention import Dot, Fused, HeadSizes, SelfAttention
+from clearhead.model.forward_pass import Pass
 from clearhead.model.position import POSITIONS, Position
 from clearhead.model.position.t5 import bucket
 
@@ -48,8 +49,7 @@ def test_buckets_are_those_of_t5(buckets, distance):
 @pytest.mark.parametrize("heads", [1, 2, 3, 6, 8, 12, 25])
 def test_slopes_are_those_of_bloom(heads):
     positions = torch.arange(LENGTH)[None]
-    query = torch.randn(1, heads, LENGTH, WIDTH)
-    found = scheme("alibi", heads).relate(query, query, positions, positions).bias[0]
+    found = scheme("alibi", heads).bias(positions, positions)[0]
     expected = build_alibi_tensor(torch.ones(1, LENGTH), heads, torch.float32)  # (heads, 1, keys), not shifted
     past = torch.ones(LENGTH, LENGTH).tril() > 0
     close((found - found[:, :, :1])[:, past], (expected - expected[:, :, :1]).expand(-1, LENGTH, -1)[:, past], 1e-6)
@@ -59,7 +59,7 @@ def test_slopes_are_those_of_bloom(heads):
 
 def rotated(name: str, positions: Tensor, *states: Tensor, **options: object) -> list[Tensor]:
     rope = scheme(name, d_head=states[0].shape[-1], **options)
-    return [rope.rotate(each, positions) for each in states]
+    return [rope.rotate(each, rope.turns(positions, each.dtype)) for each in states]
 
 
 SCALINGS = {
@@ -136,7 +136,7 @@ def test_relative_attention_is_that_of_xlnet():
     core, turned = theirs.layer[0].rel_attn, hidden.transpose(0, 1)
     expected, _ = core(turned, None, blocked, None, places, None)
     mask, positions = AttentionMask(allowed=allowed[:, None]), torch.arange(LENGTH)[None]
-    found = core.layer_norm(hidden + ours(hidden, positions, mask, NO_CACHE))
+    found = core.layer_norm(hidden + ours(hidden, Pass(positions, mask), NO_CACHE))
     close(found, expected.transpose(0, 1))
 
 
@@ -146,5 +146,5 @@ def test_a_segment_with_memory_is_that_of_xlnet():
     places = theirs.relative_positional_encoding(LENGTH, LENGTH + 4, bsz=BATCH)
     expected, _ = core(hidden.transpose(0, 1), None, None, None, places, None, mems=memory.transpose(0, 1))
     every, positions = torch.cat([memory, hidden], dim=1), torch.arange(LENGTH + 4)[None]
-    found = ours(every, positions, OPEN, NO_CACHE)[:, 4:]  # memory reads nothing that matters here
+    found = ours(every, Pass(positions, OPEN), NO_CACHE)[:, 4:]  # memory reads nothing that matters here
     close(core.layer_norm(hidden + found), expected.transpose(0, 1))

@@ -66,6 +66,16 @@ class Bundle:
         write_json(folder / "config.json", about)
 
     @property
+    def source_frame(self) -> tuple[list[int], list[int]]:
+        """The ids before and after a source as the model was trained to read it: by default nothing, and the end.
+
+        Raises:
+            TokenizerError: there is no tokenizer that could say what the end is.
+        """
+        before, after = self.history.get("source_frame") or ([], [self.source.need("eos")])
+        return before, after
+
+    @property
     def tokenizers(self) -> dict[str, Tokenizer]:
         """File name -> tokenizer: one, two, or none."""
         if self.source == NO_TOKENIZER:

@@ -66,7 +66,8 @@ def command(
     _require_place(output)
     language = language or str(loaded.bundle.history.get("language", "en"))
     search = adjusted(loaded.search, beams=beams, length_penalty=length_penalty)
-    held = Translations.read(pairs, loaded.bundle.source, loaded.bundle.target, language)
+    bundle = loaded.bundle
+    held = Translations.read(pairs, bundle.source, bundle.target, language, bundle.source_frame)
     if not held.pairs:
         raise DataError("no pair with a text on both sides", where=data or source, remedy="check the columns")
     held.require_reach(loaded.bundle.model.longest_target)

@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 import clearhead
-from clearhead.cli import data, demo, env, evaluate, export_hf, import_hf, info, lab, tokenizer, train, translate, verify
+from clearhead.cli import (
+    chat,
+    data,
+    demo,
+    env,
+    evaluate,
+    export,
+    generate,
+    import_hf,
+    info,
+    lab,
+    tokenizer,
+    train,
+    translate,
+    verify,
+)
 from clearhead.cli.failures import failed, interruptible
 
 app = typer.Typer(
@@ -20,10 +35,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for each in (demo, train, translate, evaluate, verify, info, env):
+for each in (demo, train, translate, generate, chat, evaluate, verify, info, env):
     app.command(each.__name__.rpartition(".")[2])(each.command)
 app.command("import")(import_hf.command)
-app.command("export")(export_hf.command)
+app.command("export")(export.command)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
 app.add_typer(lab.app, name="lab")

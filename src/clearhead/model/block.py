@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clearhead.model.attention.multihead import CrossAttention, Memory
 from clearhead.model.cache import LayerCache
 from clearhead.model.feedforward import FeedForward
-from clearhead.model.mask import AttentionMask
+from clearhead.model.forward_pass import Pass
 from clearhead.model.residual import Residual
 
 
@@ -31,7 +31,7 @@ class NoCross(nn.Module):
 class Block(nn.Module):
     """Self-attention, cross-attention and feed-forward network, each joined to the stream by its residual.
 
-    What takes the place of self-attention is called as it is: with hidden states, positions, mask and cache.
+    What takes the place of self-attention is called as it is: with hidden states, the pass and a cache.
     """
 
     def __init__(
@@ -47,12 +47,10 @@ class Block(nn.Module):
         self.cross_residual: Residual | Skip = Skip() if cross is None else residual()
         self.feedforward_residual = residual()
 
-    def forward(
-        self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: LayerCache
-    ) -> Tensor:
-        """(batch, length, d_model) -> the same shape; `positions`: (batch or 1, length) int64."""
-        valid = newest(mask.valid, hidden)
-        hidden = self.attention_residual(hidden, lambda x: self.attention(x, positions, mask, cache), valid)
+    def forward(self, hidden: Tensor, now: Pass, memory: Memory | None, cache: LayerCache) -> Tensor:
+        """(batch, length, d_model) -> the same shape."""
+        valid = newest(now.mask.valid, hidden)
+        hidden = self.attention_residual(hidden, lambda x: self.attention(x, now, cache), valid)
         hidden = self.cross_residual(hidden, lambda x: self.cross(x, memory, cache), valid)
         joined: Tensor = self.feedforward_residual(hidden, self.feedforward, valid)
         return joined

@@ -51,6 +51,7 @@ class ModelConfig(Section):
     head: Annotated[Choice, AfterValidator(HEADS.check)] = Choice(kind="lm")
     layer_groups: PositiveInt | None = None  # distinct layers of a stack, each used several times; null = all
     shared: Literal["block", "feedforward"] = "block"  # what the layers of a group share
+    removed_heads: dict[str, tuple[NonNegativeInt, ...]] = Field(default={})  # attention -> what it lacks
     bias: bool = True  # biases in the linear maps of the blocks
     qkv_bias: bool | None = None  # biases of W_Q, W_K and W_V; null = bias
     qkv_initialisation: Annotated[Choice, AfterValidator(INITIALISATIONS.check)] = Choice(kind="standard")

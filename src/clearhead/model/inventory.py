@@ -34,11 +34,21 @@ def inventory(model: nn.Module) -> dict[str, Group]:
 
     A parameter that several modules share counts once, in the first that has it; so the sizes add up to the model's.
     """
-    groups: dict[str, Group] = {}
+    return {
+        name: Group(
+            parameters=sum(each.numel() for each in parameters),
+            trained=sum(each.numel() for each in parameters if each.requires_grad),
+        )
+        for name, parameters in grouped(model).items()
+    }
+
+
+def grouped(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters of each group of the inventory."""
+    groups: dict[str, list[nn.Parameter]] = {}
     for parameter, names in _owners(model).items():
-        group = groups.setdefault(_group(next(each for each in names if "." in each or len(names) == 1)), Group())
-        group.parameters += parameter.numel()
-        group.trained += parameter.numel() * parameter.requires_grad
+        name = _group(next(each for each in names if "." in each or len(names) == 1))
+        groups.setdefault(name, []).append(parameter)
     return groups
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-Slots = range | Tensor  # some of the keys: neighbours, or by index
+from clearhead.model.once import ANEW, Anew, Once
+
+Slots = range | slice | Tensor  # some of the keys: neighbours, or by index
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class AttentionMask:
         segments: (batch, keys) int; a query sees only keys of its own segment (packed sequences).
         allowed: bool, broadcasts to (batch, heads, queries, keys); any other rule.
         added: finite, broadcasts likewise; added to the scores of visible keys. `adding` makes it from any scores.
+        once: remembers what was drawn; by default every drawing is a new one.
     """
 
     causal: bool = False
@@ -37,6 +40,7 @@ class AttentionMask:
     segments: Tensor | None = None
     allowed: Tensor | None = None
     added: Tensor | None = None
+    once: Anew = ANEW
 
     @classmethod
     def adding(cls, scores: Tensor) -> "AttentionMask":
@@ -74,9 +78,19 @@ class AttentionMask:
 
     def dense(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Draw the mask: bool, broadcasts to (batch, heads, queries, keys), True = visible; None = all visible."""
-        return self.tile(range(queries), range(keys), queries, keys, device)
+        return self.once(self._all, queries, keys, device)
 
-    def tile(self, rows: range, columns: Slots, queries: int, keys: int, device: torch.device) -> Tensor | None:
+    def additive(self, queries: int, keys: int, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        """Draw the mask for a fused kernel: as `dense`, or where something is added as that, with -inf for hidden."""
+        return self.once(self._additive, queries, keys, device, dtype)
+
+    def _all(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
+        return self.tile(slice(0, queries), slice(0, keys), queries, keys, device)  # a range would fix both numbers
+
+    def _additive(self, queries: int, keys: int, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        return biased(self.dense(queries, keys, device), self.added, dtype)
+
+    def tile(self, rows: range | slice, columns: Slots, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Draw what the mask says about some of all the queries and keys: (batch, heads, rows, columns) or None."""
         drawn = None if self.allowed is None else cut(self.allowed, rows, columns)
         if (self.causal and queries > 1) or self.window is not None or not self.own:
@@ -88,7 +102,7 @@ class AttentionMask:
             drawn = _both(drawn, of_rows == self.segments[:, None, None, _index(columns)])
         return drawn
 
-    def _near(self, rows: range, columns: Slots, first: int, device: torch.device) -> Tensor:
+    def _near(self, rows: range | slice, columns: Slots, first: int, device: torch.device) -> Tensor:
         """The rules that look at slots, (rows, columns), or with a prefix (batch, 1, rows, columns)."""
         slot = torch.arange(rows.start + first, rows.stop + first, device=device)[:, None]  # (rows, 1)
         key = columns if isinstance(columns, Tensor) else torch.arange(columns.start, columns.stop, device=device)
@@ -104,13 +118,28 @@ class AttentionMask:
         """The same rules and this padding too; `valid`: (batch, keys) bool or None."""
         return self if valid is None else replace(self, valid=_both(self.valid, valid))
 
+    def among(self, keys: int, bias: Tensor | None) -> "AttentionMask":
+        """The same rules for so many keys: without a window that hides none of them, with a bias that is added too.
 
-def cut(pairs: Tensor, rows: range, columns: Slots) -> Tensor:
+        What it draws it keeps: it is meant for the blocks of one pass.
+        """
+        hides = self.window is not None and (torch.compiler.is_compiling() or self.window < keys)
+        return replace(self, window=self.window if hides else None, added=_sum(self.added, bias), once=Once())
+
+
+def cut(pairs: Tensor, rows: range | slice, columns: Slots) -> Tensor:
     """Some queries and keys of what broadcasts to (..., queries, keys); a size of 1 is left as it is."""
     pairs = pairs[None] if pairs.dim() == 1 else pairs
     if pairs.shape[-2] > 1:
         pairs = pairs[..., _index(rows), :]
     return pairs[..., _index(columns)] if pairs.shape[-1] > 1 else pairs
+
+
+def biased(allowed: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What a fused kernel takes: the mask itself, or the bias where a key is visible and -inf where it is hidden."""
+    if bias is None:
+        return allowed
+    return bias.to(dtype) if allowed is None else bias.to(dtype).masked_fill(~allowed, -torch.inf)
 
 
 def _index(part: Slots) -> slice | Tensor:

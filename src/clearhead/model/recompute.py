@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from clearhead.model.attention.multihead import Memory
 from clearhead.model.block import Block
+from clearhead.model.cache import LayerCache
+from clearhead.model.forward_pass import Pass
 
 
 class Recomputed:
@@ -21,15 +24,19 @@ class Recomputed:
     def __init__(self, forward: Callable[..., Tensor]) -> None:
         self.forward = forward
 
-    def __call__(self, *inputs: object) -> Tensor:
+    def __call__(self, hidden: Tensor, now: Pass, memory: Memory | None, cache: LayerCache) -> Tensor:
         if not torch.is_grad_enabled():
-            return self.forward(*inputs)
-        output: Tensor = checkpoint(self.forward, *inputs, use_reentrant=False)
+            return self.forward(hidden, now, memory, cache)
+        output: Tensor = checkpoint(self._alone, hidden, now, memory, cache, use_reentrant=False)
         return output
+
+    def _alone(self, hidden: Tensor, now: Pass, memory: Memory | None, cache: LayerCache) -> Tensor:
+        """The block computes for itself what blocks share: it must find the same both times."""
+        return self.forward(hidden, now.anew(), memory, cache)
 
 
 def recompute(model: nn.Module) -> None:
     """Let every block of a model recompute its activations in the backward pass; a second call changes nothing."""
     for module in model.modules():
         if isinstance(module, Block) and not isinstance(module.forward, Recomputed):
-            module.forward = Recomputed(module.forward)  # type: ignore[method-assign,assignment]
+            module.forward = Recomputed(module.forward)  # type: ignore[method-assign]

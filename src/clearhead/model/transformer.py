@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clearhead.core.errors import ModelError
 from clearhead.model.assembly import embedding_of, head_of, stack_of
+from clearhead.model.attention.heads import cut_heads
 from clearhead.model.attention.multihead import Memory
 from clearhead.model.cache import NO_CACHE, Cache
 from clearhead.model.config import ModelConfig
@@ -31,6 +32,7 @@ class Transformer(nn.Module):
             self.decoder = stack_of(config, config.decoder_layers, target, causal=True, cross=cross)
         self.head = head_of(config, target)
         self.output = self.head.matrix  # (vocab, d_model); for labels (labels, d_model)
+        cut_heads(self, config.removed_heads)
 
     def encode(
         self,
@@ -131,7 +133,7 @@ class Transformer(nn.Module):
             return
         if not self.config.encoder_layers:
             raise ModelError("a decoder-only model reads no memory", remedy="leave memory out")
-        rows, sources = len(target), len(memory.hidden)
+        rows, sources = target.shape[0], memory.hidden.shape[0]  # len() would fix both numbers in a traced graph
         if rows % sources:
             found = f"{rows} targets, {sources} sources"
             raise ModelError("targets do not divide among sources", found=found, expected="so many targets for each")

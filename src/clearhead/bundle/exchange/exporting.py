@@ -79,12 +79,13 @@ def _dtype(bundle: Bundle) -> str:
 
 def _ids(bundle: Bundle, architecture: Architecture) -> dict[str, int | None]:
     """The ids that their generation needs; null rather than the defaults of their library."""
-    known = bundle.history.get("token_ids", {})  # of a model that was imported without a tokenizer
+    known = bundle.history.get("token_ids", {})  # of a model that was imported
     bos, eos = (getattr(bundle.target, role) if bundle.tokenizers else known.get(role) for role in ("bos", "eos"))
     if architecture.start is None:
         return {"bos_token_id": bos, "eos_token_id": eos}
     start = bundle.model.config.pad if bos is None else bos
-    return {"bos_token_id": None, "eos_token_id": eos, architecture.start: start, "forced_eos_token_id": eos}
+    forced = {"forced_bos_token_id": known.get("forced_bos"), "forced_eos_token_id": eos}
+    return {"bos_token_id": None, "eos_token_id": eos, architecture.start: start, **forced}
 
 
 def _search(bundle: Bundle) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from clearhead.bundle.exchange.rules import STORED
 from clearhead.bundle.exchange.tokenizers import frame, read_target, read_tokenizer
 from clearhead.bundle.exchange.weights import read_tensors
 from clearhead.core.errors import BundleError
-from clearhead.core.files import read_json
+from clearhead.core.files import read_json, read_text
 from clearhead.model import ModelConfig
 from clearhead.text import Tokenizer
 
 GENERATION = "generation_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ def import_model(folder: Path, *, allow_pickle: bool = False) -> Imported:
     generation = {**theirs, **_document(folder / GENERATION, needed=False)}
     ids = _ids(architecture, generation)
     source, target, notes = _tokenizers(folder, ids, config, extras, architecture.opens)
-    history = extras.history if extras else {"name": folder.resolve().name, "architecture": name, "token_ids": ids}
-    history = history if extras or notes else history | _frame(source, config)
+    about = {"name": folder.resolve().name, "architecture": name, "token_ids": ids | _forced(generation)}
+    history = extras.history if extras else about
+    history = history if extras or notes else history | _frame(source, config) | _chat_template(folder)
     search = extras.search if extras else _search(config, generation)
     return Imported(Bundle(model, source, target, search, history), name, architecture, notes if _reads(config) else ())
 
@@ -96,6 +98,12 @@ def _ids(architecture: Architecture, theirs: Mapping[str, Any]) -> dict[str, int
     return {role: each for role, each in first.items() if isinstance(each, int)}
 
 
+def _forced(theirs: Mapping[str, Any]) -> dict[str, int]:
+    """The token that a target must have after the one that begins it, such as the language of mBART."""
+    forced = theirs.get("forced_bos_token_id")
+    return {"forced_bos": forced} if isinstance(forced, int) else {}
+
+
 def _tokenizers(
     folder: Path, ids: Mapping[str, int], config: ModelConfig, extras: Extras | None, opens: str | None
 ) -> tuple[Tokenizer, Tokenizer, tuple[str, ...]]:
@@ -118,6 +126,17 @@ def _frame(source: Tokenizer, config: ModelConfig) -> dict[str, Any]:
     if config.kind != "encoder-decoder" or round_source in (([], []), ([], [source.eos])):
         return {}
     return {"source_frame": list(round_source)}
+
+
+def _chat_template(folder: Path) -> dict[str, Any]:
+    """How a conversation becomes a prompt: from a file of its own, or the settings of the tokenizer."""
+    if (folder / CHAT_TEMPLATE).is_file():
+        return {"chat_template": read_text(folder / CHAT_TEMPLATE, BundleError)}
+    template = _document(folder / "tokenizer_config.json", needed=False).get("chat_template")
+    if isinstance(template, list):  # several, by name
+        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+        template = named.get("default")
+    return {"chat_template": template} if isinstance(template, str) else {}
 
 
 def _search(config: ModelConfig, generation: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,25 @@ def write_tensors(architecture: Architecture, model: Transformer) -> dict[str, T
     return architecture.constants(config) | theirs
 
 
+def every_tensor(architecture: Architecture, model: Transformer) -> dict[str, Tensor]:
+    """The tensors of a model under all their names there: for files that know no ties and no shared layers.
+
+    Raises:
+        BundleError: a tensor of the model has no name there.
+    """
+    own, names = weights_of(model), _canonical(model)
+    theirs: dict[str, Tensor] = {}
+    told = set[str]()
+    for entry in _counted(architecture, model.config):
+        if entry.ours in names:
+            told.add(names[entry.ours])
+            parts = entry.form.split(own[names[entry.ours]], model.config)
+            theirs |= zip(entry.theirs, parts, strict=True)
+    if missing := own.keys() - told:
+        raise BundleError("a tensor of this model has no name there", found=", ".join(sorted(missing)[:5]))
+    return architecture.constants(model.config) | theirs
+
+
 def read_tensors(architecture: Architecture, config: ModelConfig, found: Tensors, where: Path) -> Transformer:
     """A model with their weights, in eval mode.
 

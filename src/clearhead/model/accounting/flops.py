@@ -26,6 +26,7 @@ from clearhead.model.feedforward.mixture import Mixture
 from clearhead.model.head import Classify, Head
 from clearhead.model.head.mlm import Pretraining
 from clearhead.model.mask import CAUSAL, OPEN, AttentionMask
+from clearhead.model.position import Untied
 from clearhead.model.stack import Stack
 from clearhead.model.stack.base import Blocks
 from clearhead.model.stack.convolution import Convolution
@@ -161,6 +162,13 @@ def _(module: MultiHead, work: Work) -> Cost:
 @cost.register
 def _(module: SelfAttention, work: Work) -> Cost:
     return cost.dispatch(MultiHead)(module, work) + relating(module.position, module.projections.sizes, work)
+
+
+@cost.register
+def _(module: Untied, work: Work) -> Cost:
+    """Once for all blocks."""
+    width, features = module.query.shape[1], len(module.query)
+    return product(2 * work.queries, width, features) + product(work.queries, features, work.keys)
 
 
 @cost.register

@@ -18,7 +18,6 @@ from clearhead.model.attention.random_features import RandomFeatures
 from clearhead.model.attention.tiled import Tiled, Tiling
 from clearhead.model.position.base import Lent
 from clearhead.model.position.shaw import ShawLayer
-from clearhead.model.position.untied import Untied
 from clearhead.model.position.xl import XLLayer
 
 
@@ -93,7 +92,10 @@ def _by_features(kernel: Linear, features: int, sizes: HeadSizes, work: Work) ->
 
 @singledispatch
 def relating(position: object, sizes: HeadSizes, work: Work) -> Cost:
-    """What a position scheme computes in one self-attention; most have no matrix product."""
+    """What a position scheme computes in each self-attention; most have no matrix product.
+
+    What serves all blocks is counted once, in the cost of the scheme itself.
+    """
     return Cost()
 
 
@@ -115,10 +117,3 @@ def _(position: XLLayer, sizes: HeadSizes, work: Work) -> Cost:
     features = sizes.heads * sizes.d_head
     project = product(distances, position.project.in_features, features, gradients=1)  # the waves are fixed
     return project + product(work.queries, features, distances) + product(work.keys, features, 1)
-
-
-@relating.register
-def _(position: Untied, sizes: HeadSizes, work: Work) -> Cost:
-    width, features = position.query.shape[1], sizes.heads * sizes.d_head
-    states = product(work.queries + work.keys, width, features)
-    return states + product(work.queries, features, work.keys)

@@ -39,7 +39,7 @@ def score_each_pair(queries: Tensor, keys: Tensor, to_query: Tensor, to_key: Ten
     Returns:
         (batch, queries, keys).
     """
-    pairs = len(queries), queries.shape[1], keys.shape[1], -1
+    pairs = queries.shape[0], queries.shape[1], keys.shape[1], -1
     query = queries[:, :, None].expand(pairs).flatten(0, 2) @ to_query.T  # (batch * queries * keys, d_head)
     key = keys[:, None].expand(pairs).flatten(0, 2) @ to_key.T  # (batch * queries * keys, d_head)
     return ((query + key).tanh() @ vector).view(pairs[:3])

@@ -104,7 +104,7 @@ def masked_softmax(scores: Tensor, mask: AttentionMask) -> Tensor:
         return scores.softmax(dim=-1)
     sees = allowed.any(dim=-1, keepdim=True)
     weights = (scores + scores.new_zeros(()).masked_fill(~allowed & sees, -torch.inf)).softmax(dim=-1)
-    return weights if bool(sees.all()) else weights * sees
+    return weights if not torch.compiler.is_exporting() and bool(sees.all()) else weights * sees
 
 
 def mixed(weights: Tensor, value: Tensor, relation: Relation) -> Tensor:
@@ -113,5 +113,5 @@ def mixed(weights: Tensor, value: Tensor, relation: Relation) -> Tensor:
     sums = weights @ value  # (batch, heads, queries, d_head)
     if relation.values is None:
         return sums
-    related = relation.values.to(value.dtype).expand(len(value), -1, -1, -1)  # (batch, queries, keys, d_head)
+    related = relation.values.to(value.dtype).expand(value.shape[0], -1, -1, -1)  # (batch, queries, keys, d_head)
     return sums + torch.einsum("bhqk,bqkd->bhqd", weights, related)

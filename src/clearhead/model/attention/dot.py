@@ -1,13 +1,12 @@
 """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clearhead.core.errors import ConfigError
 from clearhead.model.attention.base import ATTENTIONS, Scored, grouped, pair_bias
 from clearhead.model.attention.short import is_short, short_attention
-from clearhead.model.mask import AttentionMask
+from clearhead.model.mask import AttentionMask, biased
 from clearhead.model.position.base import Relation
 
 
@@ -31,14 +30,13 @@ class Dot(Scored):
             return super().forward(query, key, value, mask, relation)
         key, value = grouped(key, query.shape[1]), grouped(value, query.shape[1])
         queries, keys = query.shape[2], key.shape[2]
-        bias, short = pair_bias(mask, relation), self.training and is_short(query, key)
-        if bias is None and mask.only_causal and queries == keys and not short:
+        if self.training and is_short(query, key):
+            allowed = mask.dense(queries, keys, query.device)
+            return short_attention(query, key, value, allowed, pair_bias(mask, relation), self.scale)
+        if relation.bias is None and mask.only_causal and queries == keys:
             return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.scale)
-        allowed = mask.dense(queries, keys, query.device)
-        if short:
-            return short_attention(query, key, value, allowed, bias, self.scale)
-        attn_mask = additive(allowed, bias, query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, scale=self.scale)
+        seen = _seen(mask, relation, query, keys)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=self.scale)
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:
         return (self.scale * query) @ key.transpose(-1, -2)  # (batch, heads, queries, keys)
@@ -51,8 +49,8 @@ def dot_scale(d_head: int, scale: float | None, exponent: float | None) -> float
     return float(d_head ** -(0.5 if exponent is None else exponent)) if scale is None else scale
 
 
-def additive(allowed: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """What the fused kernel takes: the mask itself, or the bias where a key is visible and -inf where it is hidden."""
-    if bias is None:
-        return allowed
-    return bias.to(dtype) if allowed is None else bias.to(dtype).masked_fill(~allowed, -torch.inf)
+def _seen(mask: AttentionMask, relation: Relation, query: Tensor, keys: int) -> Tensor | None:
+    """Mask and bias as the fused kernel takes them; what depends on this block's own queries is drawn for it alone."""
+    if relation.bias is None:
+        return mask.additive(query.shape[2], keys, query.device, query.dtype)
+    return biased(mask.dense(query.shape[2], keys, query.device), pair_bias(mask, relation), query.dtype)

@@ -10,6 +10,7 @@ Gates with a gradient tell how much each head matters (Michel et al., 2019, arXi
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ from clearhead.model.attention.layouts import from_fused, from_heads, to_fused, 
 from clearhead.model.attention.multihead import MultiHead, SelfAttention
 from clearhead.model.attention.projections import Fused, HeadSizes
 from clearhead.model.position.base import LayerPosition, Relation
+
+if TYPE_CHECKING:
+    from clearhead.model.config import ModelConfig
+    from clearhead.model.transformer import Transformer
 
 Heads = Mapping[str, Iterable[int]]  # path of an attention in the model -> heads, counted from 0
 
@@ -56,20 +61,36 @@ def masked_heads(model: nn.Module, heads: Heads) -> Iterator[None]:
         yield
 
 
-def remove_heads(model: nn.Module, heads: Heads) -> None:
+def remove_heads(model: "Transformer", heads: Heads) -> None:
     """Take these heads out of a model in place; it then computes what the model with masked heads did.
 
-    The config does not know of it, so a smaller model cannot be saved as a bundle. Key/value heads go with the last
+    Its config then tells which heads it lacks, so that it can be saved and made again. Key/value heads go with the last
     of their queries, and so only whole groups of grouped heads can be removed.
 
     Raises:
         ModelError: for unknown paths or heads, all heads, a part of a group, or parts with weights of their own.
     """
+    off = {path: tuple(each) for path, each in heads.items()}
+    cut_heads(model, off)
+    model.config = _told(model.config, off)
+
+
+def cut_heads(model: nn.Module, heads: Heads) -> None:
+    """The same for a model whose config knows already."""
     plans = {path: _kept(path, _attention(model, path), off) for path, off in heads.items()}
     for path, kept in plans.items():
         _require_removable(path, _attention(model, path), kept)
     for path, kept in plans.items():
         _shrink(_attention(model, path), kept)
+
+
+def _told(config: "ModelConfig", heads: Mapping[str, tuple[int, ...]]) -> "ModelConfig":
+    """The config with these heads removed too, all of them counted as in the model that had them."""
+    removed = dict(config.removed_heads)
+    for path, off in heads.items():
+        left = [each for each in range(config.heads) if each not in removed.get(path, ())]
+        removed[path] = tuple(sorted({*removed.get(path, ()), *(left[each] for each in off)}))
+    return config.model_copy(update={"removed_heads": removed})
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +100,24 @@ class SomeHeads:
     position: LayerPosition
     kept: Tensor
 
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        return self.position.rotate(states, positions)
+    def turns(self, positions: Tensor, dtype: torch.dtype) -> Any:
+        return self.position.turns(positions, dtype)
+
+    def rotate(self, states: Tensor, turns: Any) -> Tensor:
+        return self.position.rotate(states, turns)
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        return self._own(self.position.bias(query_positions, key_positions))
 
     def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
         relation = self.position.relate(query, key, query_positions, key_positions)
-        bias = relation.bias
-        own = bias is None or bias.shape[1] == len(self.kept)  # made from our queries, or the same for all
-        return relation if own or bias is None else replace(relation, bias=bias[:, self.kept.to(bias.device)])
+        return replace(relation, bias=self._own(relation.bias))
+
+    def _own(self, bias: Tensor | None) -> Tensor | None:
+        """The heads that were kept of a bias; it may be made from their queries already, or the same for all heads."""
+        if bias is None or bias.shape[1] in (1, len(self.kept)):
+            return bias
+        return bias[:, self.kept.to(bias.device)]
 
 
 def _attention(model: nn.Module, path: str) -> MultiHead:
@@ -103,7 +134,7 @@ def _kept(path: str, attention: MultiHead, off: Iterable[int]) -> Tensor:
     if not removed <= set(range(count)):
         found = sorted(removed - set(range(count)))
         raise ModelError(f"{path} has no such heads", found=found, expected=f"0 to {count - 1}")
-    return torch.tensor([each for each in range(count) if each not in removed], dtype=torch.long)
+    return torch.tensor([each for each in range(count) if each not in removed], device="cpu")
 
 
 def _require_removable(path: str, attention: MultiHead, kept: Tensor) -> None:

@@ -27,6 +27,7 @@ class Linear(Kernel):
     biases: ClassVar[bool] = False
     relates_values: ClassVar[bool] = False
     drops: ClassVar[bool] = False
+    alone: ClassVar[bool] = True  # the features of a key are the same whatever other keys there are
 
     def __init__(self, heads: int, d_head: int, dropout: float, *, chunk: PositiveInt = 64) -> None:
         super().__init__(heads, d_head, dropout)
@@ -48,8 +49,33 @@ class Linear(Kernel):
         if mask.valid is not None:
             right = right * mask.valid[:, None, :, None]
         value_and_one = _with_ones(grouped(value, query.shape[1]).to(right.dtype))
-        summed = self._causal if mask.causal and query.shape[2] > 1 else _everywhere
-        return _ratio(summed(left, right, value_and_one)).to(value.dtype)
+        if not mask.causal or query.shape[2] == 1:
+            return _ratio(left @ _summed(right, value_and_one)).to(value.dtype)
+        first = right.shape[2] - left.shape[2]  # keys before the first query
+        before = _summed(right[:, :, :first], value_and_one[:, :, :first])
+        sums, _ = self._causal(left, right[:, :, first:], value_and_one[:, :, first:], before)
+        return _ratio(sums).to(value.dtype)
+
+    def continued(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, before: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Causal attention to new tokens and to what was before them, known by its sums alone.
+
+        Args:
+            query, key, value: of the new tokens.
+            mask: its padding is that of all tokens so far.
+            before: (batch, heads, features, d_head + 1), the sums of the tokens before; None = there are none.
+
+        Returns:
+            The mixed values of the new tokens, and the sums with them included.
+        """
+        left, right = self._features(query, key)
+        if mask.valid is not None:
+            right = right * mask.valid[:, None, -right.shape[2] :, None]
+        value_and_one = _with_ones(grouped(value, query.shape[1]).to(right.dtype))
+        start = _summed(right[:, :, :0], value_and_one[:, :, :0]) if before is None else before
+        sums, after = self._causal(left, right, value_and_one, start)
+        return _ratio(sums).to(value.dtype), after
 
     def weights(self, query: Tensor, key: Tensor, mask: AttentionMask, relation: Relation) -> Tensor:
         require_plain(self, mask, relation)
@@ -64,22 +90,23 @@ class Linear(Kernel):
         exact = torch.promote_types(query.dtype, torch.float32)
         return self.query_features(query.to(exact)), self.key_features(grouped(key, query.shape[1]).to(exact))
 
-    def _causal(self, left: Tensor, right: Tensor, value: Tensor) -> Tensor:
-        """Sums over the keys up to each query: what was before a chunk as one matrix, within it pair by pair."""
-        first = right.shape[2] - left.shape[2]  # keys before the first query
-        state = right[:, :, :first].transpose(-1, -2) @ value[:, :, :first]  # (batch, heads, features, d_head + 1)
+    def _causal(self, left: Tensor, right: Tensor, value: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over the keys up to each query: what was before a chunk as one matrix, within it pair by pair.
+
+        Returns them, (batch, heads, queries, d_head + 1), and those over all keys, as one matrix.
+        """
         sums = []
         for start in range(0, left.shape[2], self.chunk):
-            queries = left[:, :, start : start + self.chunk]
-            now = slice(first + start, first + start + queries.shape[2])
-            pairs = (queries @ right[:, :, now].transpose(-1, -2)).tril()  # (batch, heads, chunk, chunk)
-            sums.append(queries @ state + pairs @ value[:, :, now])
-            state = state + right[:, :, now].transpose(-1, -2) @ value[:, :, now]
-        return torch.cat(sums, dim=2)
+            now = slice(start, start + self.chunk)
+            pairs = (left[:, :, now] @ right[:, :, now].transpose(-1, -2)).tril()  # (batch, heads, chunk, chunk)
+            sums.append(left[:, :, now] @ state + pairs @ value[:, :, now])
+            state = state + _summed(right[:, :, now], value[:, :, now])
+        return torch.cat(sums, dim=2), state
 
 
-def _everywhere(left: Tensor, right: Tensor, value: Tensor) -> Tensor:
-    return left @ (right.transpose(-1, -2) @ value)  # (batch, heads, queries, d_head + 1)
+def _summed(right: Tensor, value: Tensor) -> Tensor:
+    """All keys and values as one matrix, (batch, heads, features, d_head + 1)."""
+    return right.transpose(-1, -2) @ value
 
 
 def _with_ones(value: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from clearhead.model.attention.base import Kernel
 from clearhead.model.attention.projections import Projections
 from clearhead.model.cache import LayerCache
-from clearhead.model.mask import OPEN, AttentionMask
+from clearhead.model.forward_pass import Pass
+from clearhead.model.mask import OPEN
 from clearhead.model.position.base import UNRELATED, LayerPosition
 
 
@@ -37,13 +38,15 @@ class SelfAttention(MultiHead):
         super().__init__(projections, kernel, bias=bias)
         self.position = position
 
-    def forward(self, hidden: Tensor, positions: Tensor, mask: AttentionMask, cache: LayerCache) -> Tensor:
-        """Hidden states (batch, length, d_model), positions (batch or 1, length) -> (batch, length, d_model)."""
+    def forward(self, hidden: Tensor, now: Pass, cache: LayerCache) -> Tensor:
+        """(batch, length, d_model) -> the same shape."""
+        position, here = self.position, now.positions
         query, key, value = self.projections.all(hidden)
-        query, key = self.position.rotate(query, positions), self.position.rotate(key, positions)
-        key, value, key_positions = cache.extend(key, value, positions)
-        relation = self.position.relate(query, key, positions, key_positions)
-        return self.merge(self.kernel(query, key, value, mask, relation))
+        turns = now.once(position.turns, here, query.dtype)
+        query, key = position.rotate(query, turns), position.rotate(key, turns)
+        key, value, there = cache.extend(key, value, here)
+        mask = now.among(key.shape[2], now.once(position.bias, here, there))
+        return self.merge(self.kernel(query, key, value, mask, position.relate(query, key, here, there)))
 
 
 class CrossAttention(MultiHead):

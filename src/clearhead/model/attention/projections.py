@@ -54,6 +54,14 @@ class Projections(nn.Module):
         return states.view(batch, length, features // self.sizes.d_head, self.sizes.d_head).transpose(1, 2)
 
 
+LONG = 128  # tokens
+
+
+def _is_read_often(hidden: Tensor) -> bool:
+    """True where attention reads each key so often that keys must stand side by side (docs/log.md): a product each."""
+    return hidden.device.type == "cpu" and hidden.shape[1] >= LONG and not torch.is_grad_enabled()
+
+
 PROJECTIONS: Registry[Projections] = Registry("projections")
 
 
@@ -71,15 +79,21 @@ class Fused(Projections):
         return dict(zip(("query", "key", "value"), torch.split(self.weight, self.sizes.rows), strict=True))
 
     def all(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = torch.split(F.linear(hidden, self.weight, self.bias), self.sizes.rows, dim=-1)
-        return self.split(query), self.split(key), self.split(value)
+        query, key, value = self._products(hidden, self.weight, self.bias, self.sizes.rows)
+        return query, key, value
 
     def queries(self, hidden: Tensor) -> Tensor:
         end = self.sizes.rows[0]
         return self.split(F.linear(hidden, self.weight[:end], None if self.bias is None else self.bias[:end]))
 
     def keys_values(self, hidden: Tensor) -> KeyValue:
-        start = self.sizes.rows[0]
-        both = F.linear(hidden, self.weight[start:], None if self.bias is None else self.bias[start:])
-        key, value = torch.split(both, self.sizes.rows[1:], dim=-1)
-        return self.split(key), self.split(value)
+        start, rows = self.sizes.rows[0], self.sizes.rows[1:]
+        key, value = self._products(hidden, self.weight[start:], None if self.bias is None else self.bias[start:], rows)
+        return key, value
+
+    def _products(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: list[int]) -> list[Tensor]:
+        """The outputs of row blocks, each (batch, its heads, length, d_head)."""
+        if not _is_read_often(hidden):
+            return [self.split(each) for each in torch.split(F.linear(hidden, weight, bias), rows, dim=-1)]
+        biases = [None] * len(rows) if bias is None else torch.split(bias, rows)
+        return [self.split(F.linear(hidden, *each)) for each in zip(torch.split(weight, rows), biases, strict=True)]

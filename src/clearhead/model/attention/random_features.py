@@ -22,6 +22,7 @@ class RandomFeatures(Linear):
     """
 
     products: ClassVar[bool] = True
+    alone: ClassVar[bool] = False  # scaled by the largest key
     directions: Tensor  # (features, d_head)
 
     def __init__(

@@ -52,7 +52,7 @@ class Patches(Embedding):
         if tokens.shape[1:] != self.shape:
             raise ModelError("not the pictures of this model", found=tuple(tokens.shape[1:]), expected=self.shape)
         patches = self.projection(self._cut(tokens))  # (batch, patches, d_model)
-        first = self.first.to(patches.dtype).expand(len(patches), -1, -1)  # (batch, 0 or 1, d_model)
+        first = self.first.to(patches.dtype).expand(patches.shape[0], -1, -1)  # (batch, 0 or 1, d_model)
         return torch.cat([first, patches], dim=1)
 
     def length(self, tokens: Tensor) -> int:

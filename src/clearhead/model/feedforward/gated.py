@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -36,7 +37,9 @@ class Gated(FeedForward):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        mapped: Tensor = self.outer(self.dropout(self.activation(self.gate(hidden)) * self.inner(hidden)))
+        gate, inner = self.activation(self.gate(hidden)), self.inner(hidden)
+        gated = gate * inner if torch.is_grad_enabled() else gate.mul_(inner)  # (batch, length, width)
+        mapped: Tensor = self.outer(self.dropout(gated))
         return mapped
 
     def activation(self, gate: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Classify(Labelling):
 
 def _first(hidden: Tensor, valid: Tensor) -> Tensor:
     """The first valid token of each row, (batch, d_model)."""
-    return hidden[torch.arange(len(hidden), device=hidden.device), valid.int().argmax(dim=1)]
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), valid.int().argmax(dim=1)]
 
 
 def _last(hidden: Tensor, valid: Tensor) -> Tensor:

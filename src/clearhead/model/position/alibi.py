@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from clearhead.model.position.base import POSITIONS, Position, Relation, distances
+from clearhead.model.position.base import POSITIONS, Position, distances
 
 
 @POSITIONS.register("alibi")
@@ -20,9 +20,9 @@ class Alibi(Position):
         super().__init__(d_model, heads, d_head, length)
         self.register_buffer("slopes", torch.tensor(alibi_slopes(heads)), persistent=False)
 
-    def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         distance = distances(query_positions, key_positions).abs()  # (batch or 1, queries, keys)
-        return Relation(-self.slopes[:, None, None] * distance[:, None])  # (batch or 1, heads, queries, keys)
+        return -self.slopes[:, None, None] * distance[:, None]  # (batch or 1, heads, queries, keys)
 
 
 def alibi_slopes(heads: int) -> list[float]:

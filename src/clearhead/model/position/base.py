@@ -1,8 +1,13 @@
-"""The doorway of the position family: three places where a scheme may act, none of them used by default."""
+"""The doorway of the position family: four places where a scheme may act, none of them used by default.
 
+What a scheme knows from positions alone (`turns`, `bias`) is asked once in a forward pass and serves all blocks.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from clearhead.core.registry import Registry
@@ -10,7 +15,7 @@ from clearhead.core.registry import Registry
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """What a scheme says about pairs of a query and a key; None = nothing.
+    """What a scheme says about pairs in one block, from its queries and keys; None = nothing.
 
     Args:
         bias: (batch or 1, heads, queries, keys), added to the scores after their scaling.
@@ -27,19 +32,63 @@ UNRELATED = Relation()
 class LayerPosition(Protocol):
     """What a self-attention asks of a position scheme."""
 
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        """Queries or keys (batch, heads, length, d_head), positions (batch or 1, length) -> the same shape."""
+    def turns(self, positions: Tensor, dtype: torch.dtype) -> Any:
+        """Positions (batch or 1, length), the number format of queries and keys -> what `rotate` needs to know."""
+
+    def rotate(self, states: Tensor, turns: Any) -> Tensor:
+        """Queries or keys (batch, heads, length, d_head) and what `turns` said -> the same shape."""
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        """(batch or 1, queries), (batch or 1, keys) -> what is added to scores, (batch or 1, heads, queries, keys)."""
 
     def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
-        """Rotated queries and keys and their positions -> what is known about each pair."""
+        """Rotated queries and keys and their positions -> what only they tell about each pair."""
 
 
-class Position(nn.Module):
+class InLayer(nn.Module):
+    """A position scheme's own part of one block; it does nothing but what it overrides."""
+
+    def turns(self, positions: Tensor, dtype: torch.dtype) -> Any:
+        """What `rotate` needs to know, computed once in a pass.
+
+        Args:
+            positions: (batch or 1, length) int64.
+            dtype: of queries and keys.
+        """
+        return None
+
+    def rotate(self, states: Tensor, turns: Any) -> Tensor:
+        """Queries or keys (batch, heads, length, d_head), what `turns` said of their positions -> the same shape."""
+        return states
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        """What is added to the scores of pairs, whatever the tokens are; computed once in a pass.
+
+        Args:
+            query_positions, key_positions: (batch or 1, queries) and (batch or 1, keys) int64.
+
+        Returns:
+            (batch or 1, heads, queries, keys), or None for nothing.
+        """
+        return None
+
+    def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
+        """What the scheme says about pairs in view of their queries and keys; computed in each block.
+
+        Args:
+            query: (batch, heads, queries, d_head), rotated.
+            key: (batch, kv_heads, keys, d_head), rotated; those of a cache included.
+            query_positions, key_positions: (batch or 1, queries) and (batch or 1, keys) int64.
+        """
+        return UNRELATED
+
+
+class Position(InLayer):
     """A position scheme; one instance serves a whole stack. Wiring: d_model, heads, d_head, length.
 
-    A scheme overrides what it needs of `add` (once, on the embeddings), `rotate` (in each self-attention, on
-    queries and keys) and `relate` (in each self-attention, on pairs). What it does is told by its class, so that a
-    recipe can refuse an attention that cannot go with it.
+    A scheme overrides what it needs of `add` (on the embeddings), `turns` and `rotate` (on queries and keys), `bias`
+    (on scores) and `relate` (on scores and values). What it does is told by its class, so that a recipe can refuse
+    an attention that cannot go with it.
     """
 
     rotates: ClassVar[bool] = False  # needs scores that are inner products
@@ -62,32 +111,20 @@ class Position(nn.Module):
         """Embeddings (batch, length, d_model), positions (batch or 1, length) int64 -> embeddings."""
         return embedded
 
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        """Queries or keys (batch, heads, length, d_head), positions (batch or 1, length) -> the same shape."""
-        return states
 
-    def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
-        """What the scheme says about pairs of queries and keys.
-
-        Args:
-            query: (batch, heads, queries, d_head), rotated.
-            key: (batch, kv_heads, keys, d_head), rotated; those of a cache included.
-            query_positions, key_positions: (batch or 1, queries) and (batch or 1, keys) int64.
-        """
-        return UNRELATED
-
-
-@dataclass(frozen=True, eq=False)
 class Lent:
-    """A scheme seen from a block: no submodule, so that its parameters are counted once, in the stack."""
+    """A scheme seen from a block: no submodule, so that its parameters are counted once, in the stack.
 
-    position: Position
+    It hands out the scheme's own methods: what one block has asked is then known to be the same for the others.
 
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        return self.position.rotate(states, positions)
+    Args:
+        bias: another method of the scheme in place of its `bias`.
+    """
 
-    def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
-        return self.position.relate(query, key, query_positions, key_positions)
+    def __init__(self, position: Position, bias: Callable[[Tensor, Tensor], Tensor | None] | None = None) -> None:
+        self.position = position
+        self.turns, self.rotate, self.relate = position.turns, position.rotate, position.relate
+        self.bias = position.bias if bias is None else bias
 
 
 def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:

@@ -53,35 +53,37 @@ class Rotary(Position):
         self.base, self.layout = base, layout
         self.scaling = SCALINGS.build(scaling, base)
 
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        turned, rest = torch.split(states, [self.width, states.shape[-1] - self.width], dim=-1)
-        cosine, sine = self._turns(positions[:, None], states.dtype)  # each (batch or 1, 1, length, width / 2)
-        split, join = LAYOUTS[self.layout]
-        left, right = split(turned)  # each (batch, heads, length, width / 2)
-        both = join(left * cosine - right * sine, right * cosine + left * sine)  # (batch, heads, length, width)
-        return torch.cat([both, rest], dim=-1) if rest.shape[-1] else both
-
-    def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the angles of each pair, (..., width / 2)."""
+    def turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What each feature is multiplied by, and its partner: (batch or 1, 1, length, width) each."""
         exact = torch.promote_types(dtype, torch.float32)
         exponent = torch.arange(0, self.width, 2, dtype=exact, device=positions.device) / self.width  # (width / 2,)
-        angles = positions[..., None] * self.scaling(self.base**-exponent)
-        amplitude = self.scaling.amplitude
-        return (amplitude * angles.cos()).to(dtype), (amplitude * angles.sin()).to(dtype)
+        angles = positions[:, None, :, None] * self.scaling(self.base**-exponent)  # (batch or 1, 1, length, width / 2)
+        cosine, sine = self.scaling.amplitude * angles.cos(), self.scaling.amplitude * angles.sin()
+        join, _ = LAYOUTS[self.layout]
+        return join(cosine, cosine).to(dtype), join(-sine, sine).to(dtype)
+
+    def rotate(self, states: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+        own, partner = turns
+        if self.width == states.shape[-1]:
+            return self._turned(states, own, partner)
+        first, rest = states[..., : self.width], states[..., self.width :]
+        return torch.cat([self._turned(first, own, partner), rest], dim=-1)
+
+    def _turned(self, states: Tensor, own: Tensor, partner: Tensor) -> Tensor:
+        """(left, right) -> (left * cosine - right * sine, right * cosine + left * sine) of each pair."""
+        _, swap = LAYOUTS[self.layout]
+        return torch.addcmul(states * own, swap(states), partner)
 
 
-def _halves(states: Tensor) -> tuple[Tensor, Tensor]:
-    left, right = states.chunk(2, dim=-1)
-    return left, right
-
-
-def _pairs(states: Tensor) -> tuple[Tensor, Tensor]:
-    return states[..., 0::2], states[..., 1::2]
-
-
-Split = Callable[[Tensor], tuple[Tensor, Tensor]]
 Join = Callable[[Tensor, Tensor], Tensor]
-LAYOUTS: dict[str, tuple[Split, Join]] = {  # how a width comes apart into the two members of its pairs, and together
-    "halves": (_halves, lambda left, right: torch.cat([left, right], dim=-1)),
-    "pairs": (_pairs, lambda left, right: torch.stack([left, right], dim=-1).flatten(-2)),
+Swap = Callable[[Tensor], Tensor]
+LAYOUTS: dict[str, tuple[Join, Swap]] = {  # how the two members of the pairs make a width, and how they change places
+    "halves": (
+        lambda left, right: torch.cat([left, right], dim=-1),
+        lambda states: states.roll(states.shape[-1] // 2, dims=-1),
+    ),
+    "pairs": (
+        lambda left, right: torch.stack([left, right], dim=-1).flatten(-2),
+        lambda states: states.view(*states.shape[:-1], -1, 2).flip(-1).flatten(-2),
+    ),
 }

@@ -6,7 +6,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from clearhead.model.position.base import POSITIONS, LayerPosition, Position, Relation, distances
+from clearhead.model.position.base import POSITIONS, InLayer, LayerPosition, Position, Relation, distances
 
 
 @POSITIONS.register("shaw")
@@ -28,7 +28,7 @@ class Shaw(Position):
         return ShawLayer(self.d_head, self.clip)
 
 
-class ShawLayer(nn.Module):
+class ShawLayer(InLayer):
     """score + query . keys[distance] / sqrt(d_head), value + values[distance]."""
 
     def __init__(self, d_head: int, clip: int) -> None:
@@ -38,9 +38,6 @@ class ShawLayer(nn.Module):
         self.values = nn.Parameter(torch.empty(2 * clip + 1, d_head))
         for table in (self.keys, self.values):
             nn.init.normal_(table, std=d_head**-0.5)
-
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        return states
 
     def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
         row = self.clip - distances(query_positions, key_positions).clamp(-self.clip, self.clip)

@@ -1,7 +1,6 @@
 """A learned bias for each bucket of distances (Raffel et al., 2020, arXiv:1910.10683, section 2.1)."""
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,7 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from clearhead.core.errors import ConfigError
-from clearhead.model.position.base import POSITIONS, LayerPosition, Position, Relation, distances
+from clearhead.model.position.base import POSITIONS, LayerPosition, Lent, Position, distances
 
 
 @POSITIONS.register("t5")
@@ -45,30 +44,21 @@ class T5Bias(Position):
         nn.init.normal_(self.table, std=d_model**-0.5)
 
     def layer(self, *, causal: bool) -> LayerPosition:
-        return OneSided(self) if causal else super().layer(causal=causal)
+        return Lent(self, bias=self.bias_of_past if causal else self.bias)
 
-    def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         distance = distances(query_positions, key_positions)  # (batch or 1, queries, keys)
         half = len(self.table) // 2
-        return self.biases_of(bucket(distance.abs(), half, self.distance) + half * (distance < 0))
+        return self._rows(bucket(distance.abs(), half, self.distance) + half * (distance < 0))
 
-    def biases_of(self, buckets: Tensor) -> Relation:
-        """Buckets (batch or 1, queries, keys) -> their biases (batch or 1, heads, queries, keys)."""
-        return Relation(self.table[buckets].permute(0, 3, 1, 2))
-
-
-@dataclass(frozen=True, eq=False)
-class OneSided:
-    """The scheme in a decoder: all buckets are for earlier keys."""
-
-    scheme: T5Bias
-
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        return states
-
-    def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
+    def bias_of_past(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """The same in a decoder: all buckets are for earlier keys."""
         distance = distances(query_positions, key_positions).clamp(min=0)  # (batch or 1, queries, keys)
-        return self.scheme.biases_of(bucket(distance, len(self.scheme.table), self.scheme.distance))
+        return self._rows(bucket(distance, len(self.table), self.distance))
+
+    def _rows(self, buckets: Tensor) -> Tensor:
+        """Buckets (batch or 1, queries, keys) -> their biases (batch or 1, heads, queries, keys)."""
+        return self.table[buckets].permute(0, 3, 1, 2)
 
 
 def bucket(distance: Tensor, buckets: int, farthest: int) -> Tensor:

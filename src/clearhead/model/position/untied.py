@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clearhead.model.position.base import POSITIONS, Position, Relation
+from clearhead.model.position.base import POSITIONS, Position
 from clearhead.model.position.learned import Learned
 
 
@@ -36,10 +36,11 @@ class Untied(Position):
         self.vectors.check(positions)
         return embedded
 
-    def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         asking = self._states(query_positions, self.query)  # (batch or 1, heads, queries, d_head)
         asked = self._states(key_positions, self.key)  # (batch or 1, heads, keys, d_head)
-        return Relation(self.scale * asking @ asked.transpose(-1, -2))
+        scores: Tensor = self.scale * asking @ asked.transpose(-1, -2)
+        return scores  # (batch or 1, heads, queries, keys)
 
     def _states(self, positions: Tensor, weight: Tensor) -> Tensor:
         states = F.linear(self.vectors.table[positions], weight)  # (batch or 1, length, heads * d_head)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from clearhead.model.position.base import POSITIONS, UNRELATED, LayerPosition, Position, Relation, distances
+from clearhead.model.position.base import POSITIONS, UNRELATED, InLayer, LayerPosition, Position, Relation, distances
 from clearhead.model.position.shaw import at_distance
 from clearhead.model.position.sinusoidal import waves
 
@@ -31,7 +31,7 @@ class TransformerXL(Position):
         return XLLayer(self.d_model, self.heads, self.d_head, base=self.base)
 
 
-class XLLayer(nn.Module):
+class XLLayer(InLayer):
     """(query + u) . key + (query + v) . W_R waves(distance), over sqrt(d_head); query . key is left to the kernel."""
 
     def __init__(self, d_model: int, heads: int, d_head: int, *, base: float) -> None:
@@ -42,9 +42,6 @@ class XLLayer(nn.Module):
         self.distance = nn.Parameter(torch.empty(heads, d_head))  # v
         for each in (self.content, self.distance):
             nn.init.normal_(each, std=0.02)
-
-    def rotate(self, states: Tensor, positions: Tensor) -> Tensor:
-        return states
 
     def relate(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Relation:
         distance = distances(query_positions, key_positions)  # (batch or 1, queries, keys)

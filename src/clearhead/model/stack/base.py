@@ -15,6 +15,7 @@ from clearhead.model.attention.multihead import CrossAttention, Memory
 from clearhead.model.block import Block, newest
 from clearhead.model.cache import NO_CACHE, Cache
 from clearhead.model.embedding import Embedding, EmbeddingSum
+from clearhead.model.forward_pass import Pass
 from clearhead.model.mask import AttentionMask
 from clearhead.model.norm import Norm
 
@@ -87,8 +88,9 @@ class Blocks(Stack):
     def body(
         self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
     ) -> Tensor:
+        now = Pass(positions, mask)
         for index, block in enumerate(self.blocks):
-            hidden = block(hidden, positions, mask, memory, cache.layer(index))
+            hidden = block(hidden, now, memory, cache.layer(index))
         final: Tensor = self.last(hidden, newest(mask.valid, hidden))
         return final
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from clearhead.model.cache import LayerCache
-from clearhead.model.mask import AttentionMask
+from clearhead.model.forward_pass import Pass
 from clearhead.model.stack.base import STACKS, Blocks, Parts, require_plain
 
 Count = Annotated[int, Field(gt=0)]
@@ -28,13 +28,13 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2 * d_model))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, hidden: Tensor, positions: Tensor, mask: AttentionMask, cache: LayerCache) -> Tensor:
+    def forward(self, hidden: Tensor, now: Pass, cache: LayerCache) -> Tensor:
         """(batch, length, d_model) -> the same shape; a cache keeps the inputs as if they were keys."""
-        require_plain(mask)
-        stored, _, _ = cache.extend(hidden[:, None], hidden[:, None, :, :0], positions)
+        require_plain(now.mask)
+        stored, _, _ = cache.extend(hidden[:, None], hidden[:, None, :, :0], now.positions)
         seen = stored[:, 0]  # (batch, keys, d_model)
-        if mask.valid is not None:
-            seen = seen * mask.valid[..., None]
+        if now.mask.valid is not None:
+            seen = seen * now.mask.valid[..., None]
         needed = hidden.shape[1] + self.reach - self.ahead
         recent = F.pad(seen[:, -needed:], (0, 0, max(0, needed - seen.shape[1]), self.ahead))
         return F.glu(F.conv1d(recent.mT, self.weight, self.bias, dilation=self.dilation).mT, dim=-1)

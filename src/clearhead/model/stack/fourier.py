@@ -7,19 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from clearhead.model.cache import LayerCache
-from clearhead.model.mask import AttentionMask
+from clearhead.model.forward_pass import Pass
 from clearhead.model.stack.base import STACKS, Blocks, Parts, require_plain
 
 
 class Fourier(nn.Module):
     """The real part of the discrete Fourier transform over features and tokens, padding left out."""
 
-    def forward(self, hidden: Tensor, positions: Tensor, mask: AttentionMask, cache: LayerCache) -> Tensor:
+    def forward(self, hidden: Tensor, now: Pass, cache: LayerCache) -> Tensor:
         """(batch, length, d_model) -> the same shape."""
-        require_plain(mask)
+        require_plain(now.mask)
         exact = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         features = torch.fft.fft(exact, dim=-1)  # (batch, length, d_model), complex
-        mixed = torch.fft.fft(features, dim=1).real if mask.valid is None else _over_valid(features, mask.valid)
+        mixed = torch.fft.fft(features, dim=1).real if now.mask.valid is None else _over_valid(features, now.mask.valid)
         return mixed.to(hidden.dtype)
 
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 from clearhead.bundle.exchange.architecture import ARCHITECTURES, Architecture, Headless
 from clearhead.bundle.exchange.architectures.encoders import (
     LEARNED,
+    SCORES,
     SEGMENTS,
     SIZES,
     activation,
@@ -12,7 +13,6 @@ from clearhead.bundle.exchange.architectures.encoders import (
     embeddings,
     last_map,
     no_head,
-    scores,
     sequence_labels,
     stack,
     token_labels,
@@ -23,8 +23,6 @@ from clearhead.bundle.exchange.tensors import linear
 
 RULES: tuple[Rule, ...] = (*SIZES, *LEARNED, SEGMENTS)
 TENSORS = (*embeddings("bert.embeddings"), *stack("bert.encoder.layer.{layer}"))
-HEAD = "cls.predictions"
-SCORES = scores(f"{HEAD}.transform.dense", f"{HEAD}.transform.LayerNorm", f"{HEAD}.decoder", f"{HEAD}.bias")
 
 
 class Bert(Architecture):

@@ -124,6 +124,10 @@ def scores(dense: str, norm: str, matrix: str, bias: str) -> tuple[Entry, ...]:
     )
 
 
+WORDS = "cls.predictions"  # as BERT calls its head
+SCORES = scores(f"{WORDS}.transform.dense", f"{WORDS}.transform.LayerNorm", f"{WORDS}.decoder", f"{WORDS}.bias")
+
+
 def last_map(theirs: str) -> tuple[Entry, ...]:
     """The tensors of the linear map to labels."""
     return one(f"{theirs}.weight", "head.matrix"), one(f"{theirs}.bias", "head.bias")

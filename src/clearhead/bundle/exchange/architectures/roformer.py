@@ -4,13 +4,13 @@ from torch import Tensor
 
 from clearhead.bundle.exchange.architecture import ARCHITECTURES, Architecture
 from clearhead.bundle.exchange.architectures.encoders import (
+    SCORES,
     SEGMENTS,
     SIZES,
     activation,
     dense,
     embeddings,
     last_map,
-    scores,
     sequence_labels,
     stack,
     token_labels,
@@ -23,13 +23,12 @@ from clearhead.bundle.exchange.tensors import linear
 from clearhead.model import ModelConfig
 from clearhead.model.position.sinusoidal import sinusoidal_table
 
-HEAD = "cls.predictions"
 RULES: tuple[Rule, ...] = (
     *SIZES,
     SEGMENTS,
     NARROW,
     *fixed({"position.kind": "rope", "position.base": 10_000.0, "position.fraction": 1.0}),
-    Free({"position.layout": "pairs"}),  # the order of features in a head, see rope.py
+    Free({"position.layout": "halves"}),  # the order of features in a head, see rope.py; halves turn faster
     Needs({"rotary_value": False}),
 )
 TENSORS = (
@@ -37,7 +36,6 @@ TENSORS = (
     *linear("roformer.embeddings_project", "encoder.embedding.projection"),
     *stack("roformer.encoder.layer.{layer}", ROTARY_PAIRS),
 )
-SCORES = scores(f"{HEAD}.transform.dense", f"{HEAD}.transform.LayerNorm", f"{HEAD}.decoder", f"{HEAD}.bias")
 
 
 class RoFormer(Architecture):
