@@ -5,7 +5,7 @@ Colours are those of Okabe and Ito, 2008; series differ in marker too, so that t
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import matplotlib as mpl
@@ -68,6 +68,20 @@ def bars(axes: Axes, names: Sequence[str], values: Sequence[float | Interval]) -
             axes.bar(place, each.mean if isinstance(each, Interval) else each, color=colour)
     axes.set_xticks(range(len(names)), names)
     axes.grid(visible=False, axis="x")
+
+
+def grouped(axes: Axes, groups: Sequence[str], series: Mapping[str, Sequence[float | Interval]]) -> None:
+    """Bars side by side in groups: `series` has a value for each group; one colour and name for each series."""
+    width = 0.8 / len(series)
+    for place, (name, values) in enumerate(series.items()):
+        left = [at + (place - (len(series) - 1) / 2) * width for at in range(len(groups))]
+        middle = [each.mean if isinstance(each, Interval) else each for each in values]
+        whiskers = [(each.mean - each.low, each.high - each.mean) if _known(each) else (0.0, 0.0) for each in values]
+        axes.bar(left, middle, width, color=COLOURS[place % len(COLOURS)], label=name)
+        axes.errorbar(left, middle, yerr=list(zip(*whiskers, strict=True)), fmt="none", ecolor="black", capsize=2)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.grid(visible=False, axis="x")
+    axes.legend(fontsize=7)
 
 
 def _known(value: float | Interval) -> TypeGuard[Interval]:

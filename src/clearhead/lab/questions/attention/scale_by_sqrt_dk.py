@@ -1,16 +1,18 @@
 """Why are scores scaled down before softmax?"""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from clearhead.lab.parts.lookup import PLAN, lookup, reader
 from clearhead.lab.pictures import label, line, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
-from clearhead.lab.training import Plan, build, decoder, score, task, train
+from clearhead.lab.training import score, trained
 from clearhead.model.attention.dot import Dot
 from clearhead.model.mask import OPEN
 from clearhead.model.position.base import UNRELATED
@@ -19,7 +21,7 @@ KEYS, QUERIES, SETS = 64, 100, 20  # sets of keys, each read by so many queries
 VANISHED = 0.01  # an unscaled median below this share of the scaled one counts as vanished
 EXPLODED = 10.0  # an unscaled largest above so many times the scaled one counts as exploded
 SAME = 1e-12  # largest change of a dimension's share of a score
-LEARNED = 0.9  # accuracy that a trained model is waited for
+WIDE = 256  # width of the heads that are trained
 
 
 @QUESTIONS.register("scale-by-sqrt-dk")
@@ -73,19 +75,21 @@ class ScaleBySqrtDk(Question):
         ),
     )
     prediction = Text(
-        en="Both: the standard deviation of a score grows like sqrt(d_k), so most rows put all weight on one key and their "
-        "gradient vanishes, while the few rows with a near tie pass gradients that are about sqrt(d_k) times larger.",
-        zh="两者兼有:打分的标准差按 √d_k 增长,多数行的权重集中到一个键上而梯度消失;少数近乎并列的行,其梯度却放大约 √d_k 倍。",
+        en="Both: the standard deviation of a score grows like sqrt(d_k), so most rows put all weight on one key "
+        "and their gradient vanishes, while the few rows with a near tie pass gradients that are about sqrt(d_k) "
+        "times larger.",
+        zh="两者兼有:打分的标准差按 √d_k 增长,多数行的权重集中到一个键上而梯度消失;少数近乎并列的行,其梯度却放大约 "
+        "√d_k 倍。",
     )
     criterion = Text(
-        en="vanishing: supported if at the largest width the median unscaled gradient is below 1 % of the scaled one, else "
-        "refuted. explosion: depends if there the largest unscaled gradient is also above 10 times the scaled one while the "
-        "median vanishes, supported if the median does not vanish, refuted if the largest is not above. balance: refuted if no "
-        "dimension's share of a score changes by more than 1e-12. growth: depends if the mean score stays within 4 standard "
-        "errors of 0 while its standard deviation grows.",
-        zh="消失:在最大宽度上,未缩放的梯度中位数低于缩放时的 1% 则成立,否则不成立。爆炸:若中位数消失的同时最大梯度超过缩放时的 10 倍,"
-        "则视情况而定;中位数未消失而最大值超过则成立;最大值未超过则不成立。平衡:各维度占比的变化不超过 1e-12 则不成立。"
-        "增大:打分均值与 0 相差不超过 4 个标准误而标准差增大,则视情况而定。",
+        en="vanishing: supported if at the largest width the median unscaled gradient is below 1 % of the scaled "
+        "one, else refuted. explosion: depends if there the largest unscaled gradient is also above 10 times the "
+        "scaled one while the median vanishes, supported if the median does not vanish, refuted if the largest is "
+        "not above. balance: refuted if no dimension's share of a score changes by more than 1e-12. growth: depends "
+        "if the mean score stays within 4 standard errors of 0 while its standard deviation grows.",
+        zh="消失:在最大宽度上,未缩放的梯度中位数低于缩放时的 1% 则成立,否则不成立。爆炸:若中位数消失的同时最大梯度超"
+        "过缩放时的 10 倍,则视情况而定;中位数未消失而最大值超过则成立;最大值未超过则不成立。平衡:各维度占比的变化不"
+        "超过 1e-12 则不成立。增大:打分均值与 0 相差不超过 4 个标准误而标准差增大,则视情况而定。",
     )
     parts = ("clearhead.model.attention.dot:Dot", "clearhead.model.attention.base:masked_softmax")
     references = ("Vaswani et al., 2017, arXiv:1706.03762, section 3.2.1 and footnote 4",)
@@ -95,14 +99,15 @@ class ScaleBySqrtDk(Question):
         for seed in scale.seeds(quick=1, full=3):
             for d_k in widths:
                 yield {"part": "random", "d_k": d_k, "seed": seed}
-        for seed in scale.seeds(quick=1, full=5):
-            for scaled in (True, False):
-                updates = scale.pick(quick=60, full=400)
-                yield {"part": "training", "d_k": 1024, "scaled": scaled, "updates": updates, "seed": seed}
+        updates = scale.pick(quick=20, full=PLAN.updates)
+        for seed in scale.seeds(quick=1, full=3):
+            for rate in scale.pick(quick=(3e-3,), full=(1e-3, 3e-3)):
+                for scaled in (True, False):
+                    yield {"part": "training", "rate": rate, "scaled": scaled, "updates": updates, "seed": seed}
 
     def measure(self, cell: Cell) -> Iterable[Row]:
         if cell["part"] == "training":
-            return [self._learning(int(cell["updates"] or 0), int(cell["seed"] or 0), scaled=bool(cell["scaled"]))]
+            return [self._learning(cell)]
         return self._gradients(int(cell["d_k"] or 0), int(cell["seed"] or 0))
 
     def _gradients(self, d_k: int, seed: int) -> Iterable[Row]:
@@ -120,25 +125,22 @@ class ScaleBySqrtDk(Question):
             scores = kernel.scores(query, key)
             yield {
                 "scaled": scaled,
-                "score_mean": scores.mean(),
-                "score_std": scores.std(),
+                "score_mean": float(scores.mean()),
+                "score_std": float(scores.std()),
                 "scores": scores.numel(),
-                "largest_weight": weights.detach().amax(dim=-1).mean(),
-                "gradient_median": norms.median(),
-                "gradient_largest": norms.max(),
-                "share_change": _share_change(query[0, 0], key[0, 0], kernel.scale),
+                "largest_weight": float(weights.detach().amax(dim=-1).mean()),
+                "gradient_median": float(norms.median()),
+                "gradient_largest": float(norms.max()),
+                "share_change": _share_change(query[0, 0, :8].double(), key[0, 0].double(), kernel),
             }
 
-    def _learning(self, updates: int, seed: int, *, scaled: bool) -> Row:
-        """Updates until a one-head model of width 1024 answers a lookup, and what it can do at the end."""
-        recall = task("recall", {"pairs": 4})
-        attention = "dot" if scaled else {"kind": "dot", "scale": 1.0}
-        model = build(decoder(recall.vocab, {"heads": 1, "d_head": 1024, "attention": attention}), seed)
-        reached = None
-        for step in train(model, recall, Plan(updates=updates), seed):
-            if reached is None and step.number % 20 == 0 and score(model, recall, seed, 256).accuracy >= LEARNED:
-                reached = step.number
-        return {"reached": reached, "accuracy": score(model, recall, seed).accuracy}
+    def _learning(self, cell: Cell) -> Row:
+        """What a one-head model has learned of a lookup; each variant is tried at the same rates."""
+        attention = {"kind": "dot", "exponent": 0.5 if cell["scaled"] else 0.0}
+        plan = replace(PLAN, updates=int(cell["updates"] or 0), rate=float(cell["rate"] or 0))
+        config = reader({"heads": 1, "d_head": WIDE, "attention": attention})
+        seed = int(cell["seed"] or 0)
+        return {"accuracy": score(trained(config, lookup(), plan, seed), lookup(), seed).accuracy}
 
     def judge(self, rows: Rows) -> Mapping[str, Judgement]:
         wide = max(rows.where(part="random").distinct("d_k"))
@@ -165,8 +167,8 @@ class ScaleBySqrtDk(Question):
             "balance": Judgement(
                 Verdict.REFUTED if change <= SAME else Verdict.SUPPORTED,
                 Text(
-                    en=f"No dimension's share of a score changes by more than {change:.1g}.",
-                    zh=f"各维度在打分中的占比,变化最大不超过 {change:.1g}。",
+                    en=f"No dimension's share of a score changes by more than {change:.1g} (float64).",
+                    zh=f"各维度在打分中的占比,变化最大不超过 {change:.1g}(float64)。",
                 ),
             ),
             "growth": Judgement(
@@ -181,30 +183,33 @@ class ScaleBySqrtDk(Question):
     def answer(self, rows: Rows) -> Answer:
         wide = max(rows.where(part="random").distinct("d_k"))
         weight = rows.mean("largest_weight", d_k=wide, scaled=False, part="random")
-        with_scale = rows.mean("accuracy", part="training", scaled=True)
-        without = rows.mean("accuracy", part="training", scaled=False)
-        runs = len(rows.where(part="training", scaled=True))
+        with_scale, without = _best(rows, scaled=True), _best(rows, scaled=False)
+        runs = len(rows.where(part="training").distinct("seed"))
         return Answer(
             short=Text(
-                en=f"A score of two random vectors has a standard deviation of sqrt(d_k). Without the scale and at d_k = {wide} one "
-                f"key takes {weight:.0%} of the weight, so the typical gradient vanishes; the rare rows in which two keys tie "
-                f"pass gradients that are far too large. Both happen at once. Trained on a lookup with heads of width 1024, the "
-                f"model gets {with_scale:.0%} right with the scale and {without:.0%} without.",
-                zh=f"两个随机向量的打分,其标准差为 √d_k。不缩放且 d_k = {wide} 时,一个键就占去 {weight:.0%} 的权重,因此典型的梯度会消失;"
-                f"而两个键打分相近的少数行,梯度又过大。两种现象同时存在。在查表任务上用宽度 1024 的头训练,缩放时正确率 {with_scale:.0%},"
-                f"不缩放时 {without:.0%}。",
+                en=f"A score of two random vectors has a standard deviation of sqrt(d_k). Without the scale and at "
+                f"d_k = {wide} one key takes {weight:.0%} of the weight, so the typical gradient vanishes; the rare "
+                f"rows in which two keys tie pass gradients that are far too large. Both happen at once. Trained on "
+                f"a lookup with heads of width {WIDE}, the model gets {with_scale:.0%} right with the scale and "
+                f"{without:.0%} without, each at its best rate.",
+                zh=f"两个随机向量的打分,其标准差为 √d_k。不缩放且 d_k = {wide} 时,一个键就占去 {weight:.0%} 的权"
+                f"重,因此典型的梯度会消失;而两个键打分相近的少数行,梯度又过大。两种现象同时存在。在查表任务上用宽度 "
+                f"{WIDE} 的头训练,各取最佳学习率,缩放时正确率 {with_scale:.0%},不缩放时 {without:.0%}。",
             ),
             imprecise=Text(
-                en="It is the width of a head that matters, not the length of the text. The mean of the scores does not grow, their "
-                "spread does. A single factor is a temperature: it cannot balance dimensions.",
-                zh="起作用的是每个头的宽度,而不是文本长度。增大的不是打分的均值,而是离散程度。单个系数相当于温度,无法平衡各维度。",
+                en="It is the width of a head that matters, not the length of the text. The mean of the scores does "
+                "not grow, their spread does. A single factor is a temperature: it cannot balance dimensions.",
+                zh="起作用的是每个头的宽度,而不是文本长度。增大的不是打分的均值,而是离散程度。单个系数相当于温度,无"
+                "法平衡各维度。",
             ),
             limits=Text(
-                en=f"Gaussian queries and keys, {KEYS} keys; training with {runs} seeds on one small task.",
-                zh=f"查询与键取自高斯分布,{KEYS} 个键;训练部分为一个小任务、{runs} 个随机种子。",
+                en=f"Gaussian queries and keys, {KEYS} keys; training with {runs} seeds and few rates on one small "
+                f"task.",
+                zh=f"查询与键取自高斯分布,{KEYS} 个键;训练部分只有一个小任务、{runs} 个随机种子和少数几个学习率。",
             ),
             caption=Text(
-                en="Left: the spread of scores. Right: gradients that reach a query; the median falls and the largest grows.",
+                en="Left: the spread of scores. Right: gradients that reach a query; the median falls and the "
+                "largest grows.",
                 zh="左:打分的离散程度。右:到达查询的梯度,中位数下降而最大值上升。",
             ),
         )
@@ -228,12 +233,21 @@ class ScaleBySqrtDk(Question):
         return figure
 
 
-def _share_change(query: Tensor, key: Tensor, scale: float) -> float:
-    """The most that a dimension's share of a score changes by scaling it, in float64."""
-    products = query[:, None].double() * key[None].double()  # (queries, keys, d_k)
-    scaled = scale * products
-    before = products / products.abs().sum(dim=-1, keepdim=True)
-    return float((before - scaled / scaled.abs().sum(dim=-1, keepdim=True)).abs().max())
+def _share_change(query: Tensor, key: Tensor, kernel: Dot) -> float:
+    """The most that a dimension's share of a score, (queries, d_k) with (keys, d_k), changes by the kernel's scale."""
+    plain = query.T[:, None, :, None] * key.T[:, None, None, :]  # (d_k, 1, queries, keys)
+    scaled = kernel.scores(query.T[:, None, :, None], key.T[:, None, :, None])  # each dimension as a head of its own
+    return float((_shares(plain) - _shares(scaled)).abs().max())
+
+
+def _shares(products: Tensor) -> Tensor:
+    return products / products.abs().sum(dim=0)
+
+
+def _best(rows: Rows, *, scaled: bool) -> float:
+    """The mean accuracy at the better of the rates."""
+    runs = rows.where(part="training", scaled=scaled)
+    return max(runs.mean("accuracy", rate=each) for each in runs.distinct("rate"))
 
 
 def _ratio(rows: Rows, d_k: int, column: str) -> float:
@@ -249,7 +263,9 @@ def _std(rows: Rows, d_k: int) -> float:
 def _growth(rows: Rows) -> tuple[bool, bool]:
     """Whether the mean of unscaled scores stays at 0, and whether their standard deviation grows with the width."""
     random = rows.where(part="random", scaled=False)
-    queries = SETS * QUERIES  # scores of one query are correlated, so its count is what tells the error
-    still = all(abs(float(r["score_mean"] or 0)) < 4 * float(r["score_std"] or 0) / queries**0.5 for r in random)
+    counts = zip(*(random.column(each) for each in ("score_mean", "score_std", "scores")), strict=True)
+    still = all(
+        abs(mean) < 4 * std / count**0.5 for mean, std, count in counts
+    )  # two scores of a query are uncorrelated
     spread = [_std(rows, each) for each in random.distinct("d_k")]
     return still, spread == sorted(spread)

@@ -1,0 +1,1 @@
+"""What the questions need and the package does not have: small parts and data for comparison."""

@@ -1,0 +1,382 @@
+"""Is the unequal length of sentences the real obstacle to batch normalisation in text?"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from clearhead.data.synthetic import Samples, Task
+from clearhead.lab.parts.replacing import replace_parts
+from clearhead.lab.pictures import bars, grouped, label, panels
+from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
+from clearhead.lab.rows import Cell, Row, Rows
+from clearhead.lab.scale import Scale
+from clearhead.lab.statistics import Interval, equivalent, interval
+from clearhead.lab.training import Plan, build, encoder, fit, logits, loss_of, score, task
+from clearhead.model import Transformer
+from clearhead.model.norm import BatchNorm, LayerNorm, PositionalBatchNorm
+
+LENGTHS = (5,) * 9 + (20,)  # the example that is told
+FEATURES, PADDING = 16, 12
+SAME = 1e-6
+CLOSE, FAR = 0.01, 0.05  # accuracy
+BATCH, POOL = 32, 8  # sentences; batches that are sorted by length together
+NORMS_ON_TRIAL = {
+    "layernorm": "LayerNorm",
+    "masked": "BatchNorm,\nmasked",
+    "pads in": "BatchNorm,\npads in",
+    "position": "BatchNorm,\nper position",
+}
+TEXT = {"classes": 10, "shortest": 2, "longest": 24, "clarity": 0.3}
+
+
+class PadsIn(BatchNorm):
+    """Counts padding as if it were text."""
+
+    def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        return super().forward(hidden)
+
+
+MAKERS: Mapping[str, Callable[[int], LayerNorm | BatchNorm]] = {
+    "layernorm": LayerNorm,
+    "masked": BatchNorm,
+    "pads in": PadsIn,
+    "position": PositionalBatchNorm,
+}
+
+
+@QUESTIONS.register("batchnorm-variable-length")
+class BatchnormVariableLength(Question):
+    """The told example in numbers, what padding changes, and classifiers with random and with bucketed batches."""
+
+    topic = "norm-residual"
+    title = Text(
+        en="Is unequal length the real obstacle to BatchNorm in text, and do padding or buckets change the answer?",
+        zh="句子长短不一是不是文本任务弃用批归一化的真正原因？填充和按长度分桶会改变结论吗？",
+    )
+    sources = (
+        Source("002", "1.3(2)2)"),
+        Source("002", "1.3(2)2)②"),
+        Source("002", "1.3(2)3)"),
+        Source("004", "3"),
+        Source("000", "12"),
+    )
+    claims = (
+        Claim(
+            "impossible",
+            Text(
+                en="With sentences of different length BatchNorm cannot be applied, and zero padding makes its "
+                "statistics meaningless.",
+                zh="句子长短不一时无法使用批归一化，补零还会使统计量失去意义。",
+            ),
+            Source("004", "3"),
+            note=Text(en="Padding need not be counted.", zh="填充位置完全可以不计入。"),
+        ),
+        Claim(
+            "late",
+            Text(
+                en="With nine sentences of 5 words and one of 20, the statistics of places 6 to 20 rest on one "
+                "sentence.",
+                zh="九句长 5、一句长 20 时，第 6 至 20 个位置的统计量只来自一个句子。",
+            ),
+            Source("002", "1.3(2)2)②"),
+            note=Text(en="True of statistics for each place only.", zh="仅对按位置分别统计的做法成立。"),
+        ),
+        Claim(
+            "buckets",
+            Text(
+                en="Batches of sentences of similar length remove the problem.",
+                zh="把长度相近的句子放在同一批即可解决问题。",
+            ),
+            Source("002", "1.3(2)3)"),
+        ),
+        Claim(
+            "fixed",
+            Text(
+                en="BatchNorm does not suit sequences because it needs batches of a fixed length.",
+                zh="批归一化依赖固定长度的批次，因此不适合序列模型。",
+            ),
+            Source("000", "12"),
+            note=Text(
+                en="In a decoder there is a better objection: while training it lets the future leak.",
+                zh="在解码器中有更充分的理由：训练时它会泄漏未来信息。",
+            ),
+        ),
+    )
+    prediction = Text(
+        en="Masked BatchNorm does not notice padding and classifies within 5 points of LayerNorm. Only statistics for "
+        "each place have one sentence at the late places; they do worse, and buckets do not help them, since a "
+        "bucket leaves other places empty.",
+        zh="带掩码的批归一化不受填充影响，分类正确率与层归一化相差不到 5 个百分点。只有按位置统计时，靠后的位置才只有"
+        "一个句子；它表现较差，分桶也帮不上，因为一个桶里别的位置是空的。",
+    )
+    criterion = Text(
+        en="impossible: refuted if other amounts of padding change masked BatchNorm's results by at most 1e-6, in "
+        "training and evaluation, and its classifier is surely not 5 points behind LayerNorm's in random batches; "
+        "supported if surely so. late: depends if the told places have 1 sample with statistics for each place and "
+        "pooled ones have 65; supported if both have 1. buckets: of the BatchNorms that surely trail LayerNorm in "
+        "random batches, those within 1 point of LayerNorm in buckets (equivalence) are cured; all cured: supported, "
+        "none and all surely still behind: refuted, some: depends, none trailing or undecided: inconclusive. fixed: "
+        "as 'impossible', with a sentence alone giving what it gives in a batch, within 1e-6, in evaluation.",
+        zh="不可用：填充量改变时，带掩码的批归一化在训练和评估时结果变化都不超过 1e-6，且随机组批时其分类器确定没有落"
+        "后层归一化 5 个百分点，则不成立；确定落后则成立。靠后位置：按位置统计时这些位置只有 1 个样本，而合并统计有 "
+        "65 个，则视情况而定；都只有 1 个则成立。分桶：随机组批时确定落后于层归一化的各种批归一化中，分桶后与层归一化"
+        "相差 1 个百分点以内（等价检验）者算治好；全部治好则成立，全部仍确定落后则不成立，部分治好则视情况而定，没有"
+        "落后者或无法判断则尚无定论。固定长度：同“不可用”，并要求评估时句子单独输入与在批中的结果相差不超过 1e-6。",
+    )
+    parts = ("clearhead.model.norm.batchnorm:BatchNorm", "clearhead.model.norm.batchnorm:PositionalBatchNorm")
+    references = (
+        "Shen et al., 2020, arXiv:2003.07845, sections 1 and 3",
+        "Cooijmans et al., 2017, arXiv:1603.09025, section 3",
+        "Yao et al., 2021, Leveraging batch normalization for vision transformers, ICCV workshops",
+    )
+
+    def cells(self, scale: Scale) -> Iterable[Cell]:
+        for seed in scale.seeds(quick=1, full=3):
+            yield {"part": "exact", "draws": scale.pick(quick=20, full=400), "seed": seed}
+        for seed in scale.seeds(quick=1, full=5):
+            for batches in ("random", "buckets"):
+                for norm in NORMS_ON_TRIAL:
+                    yield {
+                        "part": "training",
+                        "batches": batches,
+                        "norm": norm,
+                        "updates": scale.pick(quick=3, full=120),
+                        "seed": seed,
+                    }
+
+    def measure(self, cell: Cell) -> Iterable[Row]:
+        seed = int(cell["seed"] or 0)
+        if cell["part"] == "exact":
+            return [
+                {"norm": norm, **_example(norm, int(cell["draws"] or 0), seed), **_padding(norm, seed)}
+                for norm in NORMS_ON_TRIAL
+            ]
+        text = task("topics", TEXT)
+        model = _model(text, str(cell["norm"]), seed)
+        _train(model, text, int(cell["updates"] or 0), seed, sort=cell["batches"] == "buckets")
+        return [{"accuracy": score(model, text, seed, 1024).accuracy}]
+
+    def judge(self, rows: Rows) -> Mapping[str, Judgement]:
+        exact = {norm: rows.where(part="exact", norm=norm) for norm in NORMS_ON_TRIAL}
+        moved = max(max(exact["masked"].column(each)) for each in ("training", "evaluation"))
+        alone, pads = max(exact["masked"].column("alone")), max(exact["pads in"].column("training"))
+        lag = _lag(rows, "masked", "random")
+        near = lag.low > -FAR
+        usable = _usable(lag, near=near and moved <= SAME)
+        one, pooled = exact["position"].mean("late"), exact["masked"].mean("late")
+        late = Verdict.DEPENDS if one == 1 < pooled else Verdict.SUPPORTED if one == pooled == 1 else Verdict.REFUTED
+        lags_en = "; ".join(
+            f"{NORMS_ON_TRIAL[each].replace(chr(10), ' ')}: {100 * _lag(rows, each, 'random').mean:+.1f} random, "
+            f"{100 * _lag(rows, each, 'buckets').mean:+.1f} buckets"
+            for each in ZH
+        )
+        lags_zh = ";".join(
+            f"{name}：随机 {100 * _lag(rows, each, 'random').mean:+.1f}，分桶 "
+            f"{100 * _lag(rows, each, 'buckets').mean:+.1f}"
+            for each, name in ZH.items()
+        )
+        return {
+            "impossible": Judgement(
+                usable,
+                Text(
+                    en=f"More padding changes masked BatchNorm by {moved:.1g} (with padding counted in: {pads:.2g}); "
+                    f"accuracy against LayerNorm {100 * lag.mean:+.1f} points.",
+                    zh=f"增加填充时，带掩码的批归一化变化 {moved:.1g}（把填充计入则为 {pads:.2g}）；与层归一化相比正确"
+                    f"率 {100 * lag.mean:+.1f} 个百分点。",
+                ),
+            ),
+            "late": Judgement(
+                late,
+                Text(
+                    en=f"A late place has {one:.0f} sample with statistics for each place and {pooled:.0f} with "
+                    f"pooled ones.",
+                    zh=f"靠后的位置，按位置统计有 {one:.0f} 个样本，合并统计有 {pooled:.0f} 个。",
+                ),
+            ),
+            "buckets": Judgement(
+                _cured(rows),
+                Text(
+                    en=f"Points of accuracy against LayerNorm: {lags_en}.",
+                    zh=f"与层归一化相比的正确率（百分点），{lags_zh}。",
+                ),
+            ),
+            "fixed": Judgement(
+                _usable(lag, near=near and max(moved, alone) <= SAME),
+                Text(
+                    en=f"In evaluation a sentence alone differs by {alone:.1g} from the same one in a batch.",
+                    zh=f"评估时，句子单独输入与在批中的结果相差 {alone:.1g}。",
+                ),
+            ),
+        }
+
+    def answer(self, rows: Rows) -> Answer:
+        judged = self.judge(rows)
+        error = {norm: rows.mean("error", part="exact", norm=norm) for norm in NORMS_ON_TRIAL if norm != "layernorm"}
+        late = rows.mean("late_error", part="exact", norm="position")
+        seeds = len(rows.where(part="training").distinct("seed"))
+        possible = judged["impossible"].verdict is Verdict.REFUTED
+        return Answer(
+            short=Text(
+                en=("Length is not the obstacle: " if possible else "BatchNorm can be told what padding is: ")
+                + f"{judged['impossible'].evidence.en} {judged['late'].evidence.en} {judged['buckets'].evidence.en}",
+                zh=("长度不是障碍：" if possible else "可以告诉批归一化哪些是填充：")
+                + f"{judged['impossible'].evidence.zh}{judged['late'].evidence.zh}{judged['buckets'].evidence.zh}",
+            ),
+            imprecise=Text(
+                en=f"Most of what is said concerns statistics for each place or padding that is counted, not "
+                f"BatchNorm as such. In the told example the mean is off by {error['masked']:.2f} standard "
+                f"deviations when 65 words are pooled, by {error['pads in']:.2f} when the padding is counted, and by "
+                f"{late:.2f} at the late places when each place is by itself.",
+                zh=f"多数说法针对的是按位置统计或把填充计入的做法，而不是批归一化本身。在那个例子里，合并 65 个词时均"
+                f"值误差为 {error['masked']:.2f} 个标准差，计入填充时为 {error['pads in']:.2f}，按位置统计时靠后位置"
+                f"为 {late:.2f}。",
+            ),
+            limits=Text(
+                en=f"An encoder of 2 layers and width 32 that finds the topic of synthetic sentences of 2 to 24 "
+                f"words, {seeds} seed(s). In a decoder BatchNorm has another flaw, which layernorm-axis measures: in "
+                f"training it leaks the future.",
+                zh=f"2 层、宽 32 的编码器，为 2 至 24 词的合成句子判断主题，{seeds} 个种子。批归一化在解码器中另有缺陷"
+                f"（见 layernorm-axis）：训练时会泄漏未来信息。",
+            ),
+            caption=Text(
+                en="Left: error of the mean in the told example. Right: accuracy with random and with bucketed "
+                "batches.",
+                zh="左：例子中均值的误差。右：随机组批与分桶时的正确率。",
+            ),
+        )
+
+    def draw(self, rows: Rows) -> Figure:
+        figure, (error, accuracy) = panels(2, width=5.0, height=3.6)
+        exact = rows.where(part="exact")
+        columns = [
+            ("pooled,\nmasked", "masked", "error"),
+            ("pooled,\npads in", "pads in", "error"),
+            ("per position,\nplaces 1-5", "position", "error"),
+            ("per position,\nplaces 6-20", "position", "late_error"),
+        ]
+        bars(error, [name for name, *_ in columns], [exact.mean(column, norm=norm) for _, norm, column in columns])
+        series = {
+            f"{batches} batches": [
+                interval(rows.column("accuracy", part="training", norm=norm, batches=batches))
+                for norm in NORMS_ON_TRIAL
+            ]
+            for batches in ("random", "buckets")
+        }
+        grouped(accuracy, list(NORMS_ON_TRIAL.values()), series)
+        found = rows.column("accuracy", part="training")
+        accuracy.set_ylim(max(0.0, min(found) - 0.1), max(found) + 0.1)
+        for axes, size in ((error, 8), (accuracy, 8)):
+            axes.tick_params(axis="x", labelsize=size)
+        label(error, x="statistics, nine texts of 5 and one of 20 words", y="error of the mean (standard deviations)")
+        label(accuracy, x="norm", y="accuracy on fresh sentences")
+        return figure
+
+
+ZH = {"masked": "带掩码", "pads in": "计入填充", "position": "按位置"}
+
+
+def _example(norm: str, draws: int, seed: int) -> Row:
+    """The told example, words of mean 1: samples at a late place, errors of the mean at early and late places."""
+    valid = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]  # (sentences, length)
+    generator, part = torch.Generator().manual_seed(seed), MAKERS[norm](FEATURES)
+    if not isinstance(part, BatchNorm):
+        return {"late": None, "error": None, "late_error": None}
+    part.momentum, places = 1.0, 5
+    early, late = [], []
+    for _ in range(draws):
+        words = (1 + torch.randn(*valid.shape, FEATURES, generator=generator)) * valid[..., None]
+        part(words, valid)
+        early.append(part.mean[: places if part.rows > 1 else 1] - 1)
+        late.append(part.mean[places : max(LENGTHS)] - 1 if part.rows > 1 else part.mean - 1)
+    count = (
+        int(valid[:, places:].sum(dim=0)[0])
+        if part.rows > 1
+        else valid.numel()
+        if norm == "pads in"
+        else int(valid.sum())
+    )
+    errors = (torch.cat(each).square().mean().sqrt() for each in (early, late))
+    return {"late": count, **dict(zip(("error", "late_error"), errors, strict=True))}
+
+
+def _padding(norm: str, seed: int) -> Row:
+    """How far results move with more padding, in both modes, and for a sentence alone; float64."""
+    generator = torch.Generator().manual_seed(seed)
+    valid = torch.arange(8) < torch.tensor([3, 8, 5])[:, None]
+    words = torch.randn(3, 8, FEATURES, generator=generator, dtype=torch.float64) * valid[..., None]
+    longer = torch.nn.functional.pad(words, (0, 0, 0, PADDING))
+    more = torch.nn.functional.pad(valid, (0, PADDING))
+    part = MAKERS[norm](FEATURES).double()
+    training = part(longer, more)[:, :8][valid] - part(words, valid)[valid]
+    part.eval()
+    whole = part(words, valid)
+    evaluation, alone = (
+        part(longer, more)[:, :8][valid] - whole[valid],
+        part(words[:1, :3], valid[:1, :3]) - whole[:1, :3],
+    )
+    return {
+        name: each.abs().max().detach()
+        for name, each in (("training", training), ("evaluation", evaluation), ("alone", alone))
+    }
+
+
+def _model(text: Task, norm: str, seed: int) -> Transformer:
+    head = {"kind": "classify", "labels": TEXT["classes"], "pooling": "mean", "dense": "none"}
+    model = build(encoder(text.vocab, {"head": head}), seed)
+    return replace_parts(model, LayerNorm, lambda part: MAKERS[norm](len(part.weight)))
+
+
+def _train(model: Transformer, text: Task, updates: int, seed: int, *, sort: bool) -> None:
+    """Both kinds of batches are cut from the same sentences; buckets sort a pool of them by length first."""
+    waiting: list[Samples] = []
+
+    def loss(generator: torch.Generator) -> Tensor:
+        if not waiting:
+            waiting.extend(_batches(text.draw(POOL * BATCH, generator), generator, sort=sort))
+        samples = waiting.pop()
+        return loss_of(logits(model, samples), samples.labels)
+
+    for _ in fit(model, loss, Plan(updates=updates), seed):
+        pass
+
+
+def _batches(pool: Samples, generator: torch.Generator, *, sort: bool) -> list[Samples]:
+    assert pool.valid is not None
+    lengths = pool.valid.sum(dim=1)
+    order = lengths.argsort() if sort else torch.arange(len(pool))
+    found = []
+    for picked in order.split(BATCH):
+        longest = int(lengths[picked].max())
+        cut = replace(
+            pool, tokens=pool.tokens[picked, :longest], labels=pool.labels[picked], valid=pool.valid[picked, :longest]
+        )
+        found.append(cut)
+    return [found[each] for each in torch.randperm(len(found), generator=generator)]
+
+
+def _lag(rows: Rows, norm: str, batches: str) -> Interval:
+    """Accuracy minus LayerNorm's in the same batches, paired by seed."""
+    own = rows.where(part="training", batches=batches)
+    return interval(own.paired("accuracy", {"norm": norm}, {"norm": "layernorm"}))
+
+
+def _usable(lag: Interval, *, near: bool) -> Verdict:
+    if near:
+        return Verdict.REFUTED
+    return Verdict.SUPPORTED if lag.high < -FAR else Verdict.INCONCLUSIVE
+
+
+def _cured(rows: Rows) -> Verdict:
+    """What buckets do for the kinds that surely trail without them."""
+    own = rows.where(part="training", batches="buckets")
+    trailing = [each for each in ZH if _lag(rows, each, "random").below]
+    cured = [equivalent(own.paired("accuracy", {"norm": each}, {"norm": "layernorm"}), CLOSE) for each in trailing]
+    behind = [_lag(rows, each, "buckets").below and not well for each, well in zip(trailing, cured, strict=True)]
+    if trailing and all(cured):
+        return Verdict.SUPPORTED
+    if trailing and all(behind):
+        return Verdict.REFUTED
+    return Verdict.DEPENDS if any(cured) else Verdict.INCONCLUSIVE
