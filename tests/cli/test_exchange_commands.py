@@ -40,7 +40,8 @@ def test_a_trained_model_goes_out_and_comes_back(call, halves, tmp_path):
 
 def test_a_format_nobody_knows_is_wrong_use(call, halves):
     complaint = call("export", *halves, "--to", "onnxx").complaint
-    assert complaint == "clearhead: no such format; found onnxx; expected one of hf"
+    expected = "expected one of ctranslate2, gguf, hf, onnx; did you mean 'onnx'?"
+    assert complaint == f"clearhead: no such format; found onnxx; {expected}"
 
 
 def test_a_model_without_words_there_is_refused_in_one_line(call, tmp_path):

@@ -1,5 +1,7 @@
 """Text to text: what a trained model is for."""
 
+from clearhead.apply.chat import ChatTemplate
+from clearhead.apply.completing import Answer, Completer, Wish
 from clearhead.apply.model import Model, load
 
-__all__ = ["Model", "load"]
+__all__ = ["Answer", "ChatTemplate", "Completer", "Model", "Wish", "load"]

@@ -1,23 +1,32 @@
 """A loaded model as its user sees it: text in, text out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from clearhead.apply.chat import ChatTemplate, Message
+from clearhead.apply.completing import Answer, Completer, Wish, opening, require_texts
 from clearhead.bundle import Bundle, damaged
 from clearhead.core.devices import pick_device
-from clearhead.core.errors import DataError, ModelError
-from clearhead.generate import Hypothesis, SearchConfig, search_all
+from clearhead.core.errors import BundleError, DataError, ModelError
+from clearhead.core.files import read_text
+from clearhead.generate import Hypothesis, SamplingConfig, SearchConfig, search_all
+from clearhead.generate.engine import EngineConfig
+from clearhead.generate.request import Request
 
 
-def load(folder: str | Path, *, device: str = "cpu") -> "Model":
+def load(folder: str | Path, *, device: str = "cpu", engine: EngineConfig | None = None) -> "Model":
     """Open the bundle of a run or an export; a BundleError names what is missing or damaged."""
     bundle = Bundle.load(Path(folder))
+    template = Path(folder) / "chat_template.jinja"
+    if template.is_file():
+        bundle.history["chat_template"] = read_text(template, BundleError)
     try:
-        return Model(bundle, device=device)
+        return Model(bundle, device=device, engine=engine)
     except ValidationError as error:
         raise damaged(error, Path(folder) / "generation_config.json") from None
 
@@ -28,10 +37,11 @@ class Model:
     Args:
         bundle: model and tokenizers.
         device: where to compute; `auto` takes a GPU if there is one.
+        engine: cache and limits of what continues texts.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, *, device: str = "cpu", engine: EngineConfig | None = None) -> None:
+        self.bundle, self.engine = bundle, engine or EngineConfig()
         self.device = pick_device(device)
         bundle.model.to(self.device).eval()
         self.search = SearchConfig.model_validate(bundle.search)
@@ -79,6 +89,100 @@ class Model:
             decoded = target.decode_batch([each.tokens for each in hypotheses])
             results[index] = list(zip(decoded, hypotheses, strict=True))
         return results
+
+    # --- texts that are continued ---
+
+    def generate(
+        self,
+        text: str,
+        *,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        sampling: SamplingConfig | None = None,
+    ) -> str:
+        """The continuation of a text, or what an encoder-decoder makes of it.
+
+        Args:
+            text: what the model reads first; it is no part of the answer.
+            max_tokens: the most tokens; None = as many as the model's context has room for.
+            stop: strings that end the answer and are no part of it.
+            sampling: how tokens are chosen; None = drawn from the model's own distribution.
+
+        Raises:
+            DataError: the text is longer than the model's context.
+            ModelError: an encoder-only model, or an answer that failed.
+        """
+        return "".join(self.stream(text, max_tokens=max_tokens, stop=stop, sampling=sampling))
+
+    def stream(
+        self,
+        text: str,
+        *,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        sampling: SamplingConfig | None = None,
+    ) -> Generator[str, None, None]:
+        """The same in pieces, as they come; arguments and errors as those of `generate`."""
+        wish = Wish(max_tokens=max_tokens, stop=stop, sampling=sampling or SamplingConfig())
+        return self.completer.stream(self.completer.request(text, wish), wish)
+
+    def complete(
+        self, texts: Sequence[str], wish: Wish | None = None, progress: Callable[[int], None] = lambda done: None
+    ) -> list[list[Answer]]:
+        """All answers to many texts, computed side by side, with their tokens, log-probabilities and times.
+
+        Raises:
+            DataError: a text that cannot be continued; names its place, counted from 1.
+        """
+        wanted = wish or Wish()
+        requests = [self._request(number, each, wanted) for number, each in enumerate(require_texts(texts), start=1)]
+        return self.completer.complete(requests, wanted, progress)
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        sampling: SamplingConfig | None = None,
+    ) -> Generator[str, None, None]:
+        """The answer to a conversation in pieces, by the chat template of the model or a plain one.
+
+        Args:
+            messages: {"role": "user", "content": "..."}, the oldest first; other arguments as those of `generate`.
+        """
+        stops = [*stop, *self.template.stops]
+        wish = Wish(max_tokens=max_tokens, stop=stops, sampling=sampling or SamplingConfig())
+        self.require_chat()
+        start = opening(self.bundle) if self.template.plain else []  # a template of its own begins as it likes
+        return self.completer.stream(self.completer.continuing([*start, *self.template.prompt(messages)], wish), wish)
+
+    def require_chat(self) -> None:
+        """Refuse with a ModelError a model that cannot converse."""
+        kind = self.bundle.model.config.kind
+        if kind != "decoder-only":
+            raise ModelError(f"this model is {kind}: it does not converse", remedy="take a decoder-only model")
+
+    @cached_property
+    def completer(self) -> Completer:
+        """The engine behind `generate`, `stream`, `complete` and `chat`."""
+        return Completer(self.bundle, self.engine)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """How a conversation becomes a prompt."""
+        return ChatTemplate(self.bundle.target, self.bundle.history.get("chat_template"))
+
+    def _request(self, number: int, text: str, wish: Wish) -> Request:
+        """A text's request, checked."""
+        try:
+            request = self.completer.request(text, wish)
+            self.completer.engine.admission.check(request)
+        except DataError as error:
+            raise DataError(
+                error.what, where=f"text {number}", found=error.found, expected=error.expected, remedy=error.remedy
+            ) from None
+        return request
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:

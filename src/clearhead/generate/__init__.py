@@ -1,7 +1,32 @@
-"""Token prompts to tokens: caches and searches. Knows ids only."""
+"""Token prompts to tokens: caches, samplers, searches, and the engine that serves many requests. Knows ids only."""
 
+from clearhead.generate.async_engine import AsyncEngine
 from clearhead.generate.cache import DenseCache, SegmentCache
-from clearhead.generate.config import SearchConfig
-from clearhead.generate.search import Hypothesis, search, search_all
+from clearhead.generate.config import SamplingConfig, SearchConfig
+from clearhead.generate.engine import Engine, EngineConfig
+from clearhead.generate.request import BusyError, Completion, Event, Request, Statistics
+from clearhead.generate.scheduler import Limits
+from clearhead.generate.searches import Hypothesis, search, search_all
+from clearhead.generate.speculative import Speculated, SpeculationConfig, speculate
 
-__all__ = ["DenseCache", "Hypothesis", "SearchConfig", "SegmentCache", "search", "search_all"]
+__all__ = [
+    "AsyncEngine",
+    "BusyError",
+    "Completion",
+    "DenseCache",
+    "Engine",
+    "EngineConfig",
+    "Event",
+    "Hypothesis",
+    "Limits",
+    "Request",
+    "SamplingConfig",
+    "SearchConfig",
+    "SegmentCache",
+    "Speculated",
+    "SpeculationConfig",
+    "Statistics",
+    "search",
+    "search_all",
+    "speculate",
+]

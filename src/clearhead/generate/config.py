@@ -1,30 +1,6 @@
-"""How to search for the best continuation."""
+"""What a user may say about generation: how tokens are sampled, and how the best continuation is searched."""
 
-from typing import Annotated, Literal
+from clearhead.generate.sampling.config import SamplingConfig
+from clearhead.generate.searches.config import SearchConfig
 
-from pydantic import Field, FiniteFloat, PositiveInt, model_validator
-
-from clearhead.core.errors import ConfigError
-from clearhead.core.recipe import Section
-
-
-class SearchConfig(Section):
-    """Settings of a search; they travel with a bundle as generation_config.json."""
-
-    beams: PositiveInt = 1  # hypotheses kept for each source; 1 = greedy
-    n_best: PositiveInt = 1  # hypotheses returned for each source, at most `beams`
-    length_penalty: FiniteFloat = 1.0  # exponent alpha of the penalty
-    penalty: Literal["average", "gnmt"] = "average"  # length^alpha, or ((5 + length) / 6)^alpha
-    length_factor: Annotated[FiniteFloat, Field(ge=0.0)] = 2.0  # most target tokens for each source token,
-    length_extra: PositiveInt = 20  # and so many more tokens
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "SearchConfig":
-        if self.n_best > self.beams:
-            found = f"n_best {self.n_best}, beams {self.beams}"
-            raise ConfigError("n_best must not exceed beams", found=found, remedy=f"set beams to {self.n_best} or more")
-        return self
-
-    def limit(self, source: int) -> int:
-        """The most tokens, end of sentence included, that a source of so many tokens may be turned into."""
-        return int(self.length_factor * source) + self.length_extra
+__all__ = ["SamplingConfig", "SearchConfig"]

@@ -9,12 +9,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Allocation(TorchDispatchMode):
+class Allocation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that come into being inside it, until they are given back; nothing else is seen."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now, self.peak = 0, 0
         self.known: set[int] = set()
 
     def __torch_dispatch__(
@@ -42,6 +42,7 @@ class Allocation(TorchDispatchMode):
 
 def peak_bytes(compute: Callable[[], Tensor]) -> int:
     """The most bytes held at once by what `compute` makes, its result included, its inputs not."""
-    with Allocation() as allocation:
+    allocation = Allocation()
+    with allocation:
         compute()
     return allocation.peak

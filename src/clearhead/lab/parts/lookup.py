@@ -1,8 +1,8 @@
 """A lookup that a small decoder learns in two seconds: four pairs of key and value, then one of the keys again.
 
-The standard run does not learn recall in its time; rotary positions, 64 examples an update and a higher rate do. It
-takes two layers: the first tells each value which key stands before it, the second finds the key. Heads wider than 64
-want a rate of 3e-3.
+The standard run does not learn recall in its time; one head, rotary positions, 64 examples an update and a higher
+rate do, with every seed that was tried; four heads with about half of them. It takes two layers: the first tells each
+value which key stands before it, the second finds the key. Heads wider than 64 want a rate of 3e-3.
 """
 
 from collections.abc import Mapping
@@ -23,4 +23,4 @@ def lookup() -> Task:
 
 def reader(changes: Mapping[str, Any] | None = None) -> ModelConfig:
     """The model that learns it; `changes` are keys of ModelConfig."""
-    return decoder(lookup().vocab, {"position": "rope", **(changes or {})})
+    return decoder(lookup().vocab, {"position": "rope", "heads": 1, **(changes or {})})

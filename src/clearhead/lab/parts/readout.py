@@ -23,7 +23,7 @@ def readout(vectors: Tensor, labels: Tensor, seed: int, *, inner: int = 0, updat
     optimizer = torch.optim.Adam(classifier.parameters(), lr=0.03)
     for _ in range(updates):
         optimizer.zero_grad()
-        F.cross_entropy(classifier(vectors[:half]), labels[:half]).backward()
+        F.cross_entropy(classifier(vectors[:half]), labels[:half]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         said = classifier(vectors[half:]).argmax(dim=-1)

@@ -15,7 +15,7 @@ from clearhead.lab.pictures import label, line, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
-from clearhead.lab.statistics import Interval, exponent, interval
+from clearhead.lab.statistics import Interval, bootstrap, exponent, interval
 from clearhead.lab.training import Plan, encoder, encoder_decoder, score, task, trained
 from clearhead.model import OPEN, ModelConfig
 from clearhead.model.accounting.flops import flops
@@ -42,7 +42,7 @@ class HeadDimReduction(Question):
     topic = "attention"
     title = Text(
         en="Why does each of h heads get only d_model / h features, and what stays constant?",
-        zh="每个头为什么只分到 d_model/h 维?哪些开销不随头数变化?",
+        zh="每个头为什么只分到 d_model/h 维？哪些开销不随头数变化？",
     )
     sources = (Source("000", "6"), Source("002", "2.1(2)"), Source("003", "I.6"))
     claims = (
@@ -50,7 +50,7 @@ class HeadDimReduction(Question):
             "cost",
             Text(
                 en="Narrower heads explore more subspaces without adding much computation.",
-                zh="缩小每个头的维度,可以在几乎不增加计算量的情况下探索更多子空间。",
+                zh="缩小每个头的维度，可以在几乎不增加计算量的情况下探索更多子空间。",
             ),
             Source("000", "6"),
         ),
@@ -58,16 +58,16 @@ class HeadDimReduction(Question):
             "richer",
             Text(
                 en="For the same cost many narrow heads learn richer combinations than one wide head.",
-                zh="计算量相同时,多个低维头比一个高维头学到更丰富的特征组合。",
+                zh="计算量相同时，多个低维头比一个高维头学到更丰富的特征组合。",
             ),
             Source("000", "6"),
-            note=Text(en="A head's scores have a rank of d_k at most.", zh="每个头的打分矩阵,其秩不超过 d_k。"),
+            note=Text(en="A head's scores have a rank of d_k at most.", zh="每个头的打分矩阵，其秩不超过 d_k。"),
         ),
         Claim(
             "parallel",
             Text(
                 en="Heads in parallel make attention faster, though neither parameters nor operations become fewer.",
-                zh="各头并行提高了计算效率,尽管参数量与总计算量都没有减少。",
+                zh="各头并行提高了计算效率，尽管参数量与总计算量都没有减少。",
             ),
             Source("002", "2.1(2)"),
         ),
@@ -76,8 +76,8 @@ class HeadDimReduction(Question):
         en="Parameters and products are the same for every number of heads, but scores grow in proportion to it, so "
         "more heads are slower where scores are written out, not faster. Four heads translate a little better than "
         "one, sixteen heads of width 2 worse.",
-        zh="参数量与矩阵乘法的运算量与头数无关,但打分的个数与头数成正比,因此在需要写出打分时,头越多越慢,而不是越快。"
-        "4 个头的翻译略好于 1 个头,16 个宽度为 2 的头则更差。",
+        zh="参数量与矩阵乘法的运算量与头数无关，但打分的个数与头数成正比，因此在需要写出打分时，头越多越慢，而不是越"
+        "快。4 个头的翻译略好于 1 个头，16 个宽度为 2 的头则更差。",
     )
     criterion = Text(
         en="cost: depends if parameters and operations of products are exactly equal for all numbers of heads while "
@@ -85,11 +85,13 @@ class HeadDimReduction(Question):
         "richer: supported if 4 and 16 heads surely have less test loss than 1, refuted if neither has and one "
         "surely more, inconclusive otherwise; depends if the ranks never pass d_k and 16 heads are surely worse "
         "than 4. parallel: supported if 8 heads take surely less than 90 % of one head's time at every length and "
-        "in both ways, refuted if surely more than 90 % in all, depends otherwise.",
-        zh="cost:各头数下参数量与乘法运算量完全相等,而打分个数按 1.00 次幂增长,则视情况而定;打分也不增长则成立;前两"
-        "者不等则不成立。richer:秩从不超过 d_k 且 16 个头确定差于 4 个头,则视情况而定;否则 4 与 16 个头的测试损失都"
-        "确定低于 1 个头则成立,都不低且有一个确定更高则不成立,其余尚无定论。parallel:在每种长度、两种算法下,8 个头的"
-        "用时都确定低于 1 个头的 90% 则成立,都确定高于 90% 则不成立,否则视情况而定。",
+        "in both ways, refuted if surely more than 90 % in all, depends if surely less in one case and more in "
+        "another, else inconclusive.",
+        zh="cost：各头数下参数量与乘法运算量完全相等，而打分个数按 1.00 次幂增长，则视情况而定；打分也不增长则成立；"
+        "前两者不等则不成立。richer：秩从不超过 d_k 且 16 个头确定差于 4 个头，则视情况而定；否则 4 与 16 个头的测试"
+        "损失都确定低于 1 个头则成立，都不低且有一个确定更高则不成立，其余尚无定论。parallel：在每种长度、两种算法下"
+        "，8 个头的用时都确定低于 1 个头的 90% 则成立，都确定高于 90% 则不成立，有的情形确定更低、有的确定更高，则视"
+        "情况而定，否则尚无定论。",
     )
     parts = (
         "clearhead.model.attention.projections:HeadSizes",
@@ -136,8 +138,8 @@ class HeadDimReduction(Question):
                     en=f"For 1 to 32 heads {_equal(narrow, 'parameters')} parameters and "
                     f"{_equal(narrow, 'operations')} operations; scores grow with power {power.mean:.2f} of the "
                     f"heads.",
-                    zh=f"头数从 1 到 32,参数量为 {_equal(narrow, 'parameters')},运算量为 "
-                    f"{_equal(narrow, 'operations')};打分个数按头数的 {power.mean:.2f} 次幂增长。",
+                    zh=f"头数从 1 到 32，参数量为 {_equal(narrow, 'parameters')}，运算量为 "
+                    f"{_equal(narrow, 'operations')}；打分个数按头数的 {power.mean:.2f} 次幂增长。",
                 ),
             ),
             "richer": Judgement(
@@ -145,7 +147,7 @@ class HeadDimReduction(Question):
                 Text(
                     en=f"Against one head the test loss changes by {gains[4]} nats with 4 heads and by {gains[16]} "
                     f"with 16; ranks pass d_k {'never' if fits else 'sometimes'}.",
-                    zh=f"与单头相比,4 个头的测试损失变化 {gains[4]} 纳特,16 个头变化 {gains[16]};秩"
+                    zh=f"与单头相比，4 个头的测试损失变化 {gains[4]} 纳特，16 个头变化 {gains[16]}；秩"
                     f"{'从未' if fits else '有时'}超过 d_k。",
                 ),
             ),
@@ -168,25 +170,25 @@ class HeadDimReduction(Question):
                 f"heads; with full-width heads 8 of them would cost {wide:.1f} times the parameters. What grows "
                 f"with h is the number of scores, hence memory and softmax: 8 heads take up to {worst:.1f} times "
                 f"the time of one. Test loss by heads: {losses} nats.",
-                zh="每个头分到 d_model/h 维时,参数量与矩阵乘法量与头数无关;若每个头都用全宽,8 个头的参数量会是 "
-                f"{wide:.1f} 倍。随头数增长的是打分个数,因而是内存与 softmax:8 个头的用时最多是单头的 {worst:.1f} 倍。"
-                f"各头数的测试损失(纳特):{losses}。",
+                zh="每个头分到 d_model/h 维时，参数量与矩阵乘法量与头数无关；若每个头都用全宽，8 个头的参数量会是 "
+                "{wide:.1f} 倍。随头数增长的是打分个数，因而是内存与 softmax:8 个头的用时最多是单头的 {worst:.1f} "
+                "倍。各头数的测试损失（纳特）：{losses}。",
             ),
             imprecise=Text(
                 en="Heads side by side are not a way to save time: one wide head is one product too. And narrow "
                 "heads are weak alone: the rank of their scores is at most d_k.",
-                zh="多头并行并不节省时间,单个宽头同样只是一次乘法。太窄的头本身能力有限:其打分矩阵的秩不超过 d_k。",
+                zh="多头并行并不节省时间，单个宽头同样只是一次乘法。太窄的头本身能力有限：其打分矩阵的秩不超过 d_k。",
             ),
             limits=Text(
                 en=f"Times of one thread of one processor, forward only, {TOKENS} tokens; translation with width "
                 f"32, one learning rate, {len(rows.where(part='translation').distinct('seed'))} seeds.",
-                zh=f"用时为单个处理器单线程的前向计算,共 {TOKENS} 个 token;翻译模型宽度 32,单一学习率,"
+                zh=f"用时为单个处理器单线程的前向计算，共 {TOKENS} 个 token；翻译模型宽度 32，单一学习率，"
                 f"{len(rows.where(part='translation').distinct('seed'))} 个种子。",
             ),
             caption=Text(
                 en="Left: counts against those of one head. Middle: time of a forward pass. Right: test loss in "
                 "translation.",
-                zh="左:各项计数与单头之比。中:前向计算用时。右:翻译的测试损失。",
+                zh="左：各项计数与单头之比。中：前向计算用时。右：翻译的测试损失。",
             ),
         )
 
@@ -292,7 +294,7 @@ def _richer(gains: Mapping[int, Interval], most: Interval, *, fits: bool) -> Ver
 
 
 def _ratios(rows: Rows) -> list[Interval]:
-    """Time of 8 heads over time of one, for each length and way: geometric mean with its interval."""
+    """Time of 8 heads over time of one, for each length and way: median over the rounds with its interval."""
     found = []
     for length in rows.where(part="time").distinct("length"):
         for way in WAYS:
@@ -301,7 +303,7 @@ def _ratios(rows: Rows) -> list[Interval]:
                 log(a) - log(b)
                 for a, b in zip(own.column("seconds", heads=8), own.column("seconds", heads=1), strict=True)
             ]
-            each = interval(logs)
+            each = bootstrap(logs)
             found.append(Interval(exp(each.mean), exp(max(each.low, -50.0)), exp(min(each.high, 50.0)), each.count))
     return found
 
@@ -309,4 +311,7 @@ def _ratios(rows: Rows) -> list[Interval]:
 def _parallel(ratios: list[Interval]) -> Verdict:
     if all(each.high < FASTER for each in ratios):
         return Verdict.SUPPORTED
-    return Verdict.REFUTED if all(each.low > FASTER for each in ratios) else Verdict.DEPENDS
+    if all(each.low > FASTER for each in ratios):
+        return Verdict.REFUTED
+    mixed = any(each.high < FASTER for each in ratios) and any(each.low > FASTER for each in ratios)
+    return Verdict.DEPENDS if mixed else Verdict.INCONCLUSIVE

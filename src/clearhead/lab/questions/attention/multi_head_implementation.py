@@ -35,7 +35,7 @@ class MultiHeadImplementation(Question):
     topic = "attention"
     title = Text(
         en="How is multi-head attention implemented, and which rearrangements leave the result unchanged?",
-        zh="多头注意力怎样实现?哪些重排不会改变结果?",
+        zh="多头注意力怎样实现？哪些重排不会改变结果？",
     )
     sources = (Source("003", "IV.22"), Source("002", "1.2"))
     claims = (
@@ -43,7 +43,7 @@ class MultiHeadImplementation(Question):
             "own",
             Text(
                 en="Each head has its own W_Q, W_K and W_V and yields its own result Z; the Z are joined.",
-                zh="每个头有各自的 W_Q、W_K、W_V,得到各自的结果 Z,再把所有 Z 拼接起来。",
+                zh="每个头有各自的 W_Q、W_K、W_V，得到各自的结果 Z，再把所有 Z 拼接起来。",
             ),
             Source("002", "1.2"),
         ),
@@ -57,7 +57,7 @@ class MultiHeadImplementation(Question):
             "definite",
             Text(
                 en="There is one definite computation that an implementation can be checked against.",
-                zh="存在唯一确定的计算,任何实现都可以据此检验。",
+                zh="存在唯一确定的计算，任何实现都可以据此检验。",
             ),
             Source("003", "IV.22"),
             note=Text(en="A premise of the question.", zh="这是提问中隐含的前提。"),
@@ -67,17 +67,17 @@ class MultiHeadImplementation(Question):
         en="A loop over heads, einsum, three matrices, one fused matrix and torch's module differ by rounding only. "
         "Renumbering heads with the columns of W_O, and summing Z_h W_O[h] instead of joining, change nothing; "
         "without W_O the output is another one and no head reaches features of another.",
-        zh="逐头循环、einsum、三个矩阵、一个融合矩阵与 torch 自带模块只相差舍入误差。头与 W_O 的列一起重新编号,"
-        "或用各头 Z_h W_O[h] 之和代替拼接,都不改变结果;去掉 W_O 则输出不同,且任何头都影响不到其他头的特征。",
+        zh="逐头循环、einsum、三个矩阵、一个融合矩阵与 torch 自带模块只相差舍入误差。头与 W_O 的列一起重新编号，"
+        "或用各头 Z_h W_O[h] 之和代替拼接，都不改变结果；去掉 W_O 则输出不同，且任何头都影响不到其他头的特征。",
     )
     criterion = Text(
         en="own and definite: supported if outputs and the gradients of input and weights agree to 1e-10 in float64 "
         "and 1e-5 in float32, for a random mask of yes and no and for one of added scores; own needs the loop over "
         "heads alone, definite all ways. joined: refuted if leaving W_O out changes the output by more than 1e-2. "
         "Else the opposite.",
-        zh="own 与 definite:在布尔掩码和加性掩码下,输出以及对输入和权重的梯度,其差与最大值之比在 float64 中不超过 "
-        "1e-10、在 float32 中不超过 1e-5,则成立;own 只看逐头循环,definite 看全部写法。joined:去掉 W_O 使输出变化超过"
-        " 1e-2,则不成立。否则相反。",
+        zh="own 与 definite：在布尔掩码和加性掩码下，输出以及对输入和权重的梯度，其差与最大值之比在 float64 中不超过"
+        " 1e-10、在 float32 中不超过 1e-5，则成立；own 只看逐头循环，definite 看全部写法。joined：去掉 W_O 使输出变"
+        "化超过 1e-2，则不成立。否则相反。",
     )
     parts = (
         "clearhead.model.attention.multihead:MultiHead",
@@ -127,14 +127,14 @@ class MultiHeadImplementation(Question):
                 Verdict.REFUTED if without > OTHER else Verdict.SUPPORTED,
                 Text(
                     en=f"Without W_O the output changes by up to {without:.2g} or more in each run.",
-                    zh=f"去掉 W_O 后,每次运行中输出的最大变化都不小于 {without:.2g}。",
+                    zh=f"去掉 W_O 后，每次运行中输出的最大变化都不小于 {without:.2g}。",
                 ),
             ),
             "definite": Judgement(
                 Verdict.SUPPORTED if every <= 1 else Verdict.REFUTED,
                 Text(
                     en=f"{len(EQUAL)} ways to write it differ by at most {largest:.1g} in float64, gradients included.",
-                    zh=f"{len(EQUAL)} 种写法在 float64 中最多相差 {largest:.1g},梯度也计算在内。",
+                    zh=f"{len(EQUAL)} 种写法在 float64 中最多相差 {largest:.1g}，梯度也计算在内。",
                 ),
             ),
         }
@@ -147,26 +147,27 @@ class MultiHeadImplementation(Question):
                 en=f"Project the stream to queries, keys and values; cut each into heads; let each head mix its "
                 f"values; join the results and multiply by W_O. Same result up to rounding: {', '.join(same)}. "
                 f"Another result: {', '.join(other)}.",
-                zh="先把输入投影成查询、键、值,各自切分成头;每个头混合自己的值;拼接后再乘以 W_O。结果相同(仅差舍入):"
-                f"{'、'.join(CHINESE[each] for each in same)}。结果不同:{'、'.join(CHINESE[each] for each in other)}。",
+                zh=f"先把输入投影成查询、键、值，各自切分成头；每个头混合自己的值；拼接后再乘以 W_O。结果相同（仅差"
+                f"舍入）：{'、'.join(CHINESE[each] for each in same)}。结果不同："
+                f"{'、'.join(CHINESE[each] for each in other)}。",
             ),
             imprecise=Text(
                 en="W_O was left out. Joining and then multiplying by W_O is a sum over heads, each with its own "
                 "columns of W_O; that is where what the heads found enters the same features. The number of a head "
                 "means nothing.",
-                zh="原说法漏掉了 W_O。拼接后乘以 W_O,等于各头用 W_O 中各自的列相乘再求和,各头的结果正是在这里进入相"
+                zh="原说法漏掉了 W_O。拼接后乘以 W_O，等于各头用 W_O 中各自的列相乘再求和，各头的结果正是在这里进入相"
                 "同的特征。头的编号没有意义。",
             ),
             limits=Text(
                 en=f"Checked by numbers, not by proof: width {WIDTH}, {HEADS} heads, {len(rows.distinct('seed'))} "
                 f"seeds, random weights, no dropout.",
-                zh=f"这是数值检验而非证明:宽度 {WIDTH},{HEADS} 个头,{len(rows.distinct('seed'))} 个种子,随机权重,无 "
-                f"dropout。",
+                zh=f"这是数值检验而非证明：宽度 {WIDTH},{HEADS} 个头，{len(rows.distinct('seed'))} 个种子，随机权重"
+                f"，无 dropout。",
             ),
             caption=Text(
                 en="Largest difference from the package's layer, in float64. Left of the dashed line: the same "
                 "function.",
-                zh="与本库注意力层的最大差别(float64)。虚线左侧为同一函数。",
+                zh="与本库注意力层的最大差别（float64）。虚线左侧为同一函数。",
             ),
         )
 

@@ -34,7 +34,7 @@ class QkvPartitionLogicalPhysical(Question):
     topic = "attention"
     title = Text(
         en="One linear layer makes Q, K and V of all heads: which split is physical, which only logical?",
-        zh="一个线性层算出所有头的 Q、K、V 时,哪些划分是物理上的,哪些只是逻辑上的?",
+        zh="一个线性层算出所有头的 Q、K、V 时，哪些划分是物理上的，哪些只是逻辑上的？",
     )
     sources = (Source("003", "IV.11"), Source("003", "V.6"))
     claims = (
@@ -42,7 +42,7 @@ class QkvPartitionLogicalPhysical(Question):
             "views",
             Text(
                 en="The split by head is logical: it differs from how the weights lie in memory.",
-                zh="按头的划分只是逻辑上的,与权重在内存中的物理布局不同。",
+                zh="按头的划分只是逻辑上的，与权重在内存中的物理布局不同。",
             ),
             Source("003", "IV.11"),
             note=Text(
@@ -55,15 +55,15 @@ class QkvPartitionLogicalPhysical(Question):
         en="All four layouts give the same output and the same gradients to rounding. Blocks of a head are views of "
         "the one weight and each head's gradient stays in its own rows. Rows read in the wrong order give another "
         "output without any error, and a fused matrix starts sqrt(2) times smaller.",
-        zh="四种布局的输出与梯度只差舍入误差。各头的块是同一权重的视图,每个头的梯度只落在自己的行里。按错误的顺序读"
-        "取这些行,输出会不同却不报错;融合矩阵的初始值小 √2 倍。",
+        zh="四种布局的输出与梯度只差舍入误差。各头的块是同一权重的视图，每个头的梯度只落在自己的行里。按错误的顺序读"
+        "取这些行，输出会不同却不报错；融合矩阵的初始值小 √2 倍。",
     )
     criterion = Text(
         en="Supported if in every run all layouts agree to 1e-10 of the size in float64, output and gradients, "
         "every block of a head shares the storage of the fused weight, a head's gradient outside its rows is "
         "exactly 0, and the interleaved rows read as blocks change the output by more than 1e-2; else refuted.",
-        zh="每次运行中,所有布局的输出与梯度在 float64 中相差不超过其大小的 1e-10,每个头的块都与融合权重共用存储,头的"
-        "梯度在自己的行以外恰为 0,且把交错的行当作分块读取时输出变化超过 1e-2,则成立;否则不成立。",
+        zh="每次运行中，所有布局的输出与梯度在 float64 中相差不超过其大小的 1e-10，每个头的块都与融合权重共用存储，头的"
+        "梯度在自己的行以外恰为 0，且把交错的行当作分块读取时输出变化超过 1e-2，则成立；否则不成立。",
     )
     parts = (
         "clearhead.model.attention.projections:Fused",
@@ -109,8 +109,8 @@ class QkvPartitionLogicalPhysical(Question):
                     en=f"Layouts differ by {worst:.1g}; {shared:.0%} of the blocks of heads share the storage of "
                     f"the one weight; a head's gradient outside its rows is {outside:.1g}; rows read in the wrong "
                     f"order change the output by {wrong:.0%}.",
-                    zh=f"各布局相差 {worst:.1g};{shared:.0%} 的头块与同一权重共用存储;头的梯度在自己的行以外为 "
-                    f"{outside:.1g};按错误顺序读取行,输出变化 {wrong:.0%}。",
+                    zh=f"各布局相差 {worst:.1g};{shared:.0%} 的头块与同一权重共用存储；头的梯度在自己的行以外为 "
+                    f"{outside:.1g}；按错误顺序读取行，输出变化 {wrong:.0%}。",
                 ),
             ),
         }
@@ -124,27 +124,27 @@ class QkvPartitionLogicalPhysical(Question):
                 f"separate devices, are a physical split. The order of the rows is a convention of a library: "
                 f"blocks read as interleaved rows change the output by {rows.mean('difference', layout=WRONG):.0%} "
                 f"and raise no error.",
-                zh=f"一个 3d_model 行的矩阵、三个 d_model 行的矩阵、3h 个 d_k 行的矩阵是同一个函数:某个头的行只是视"
-                f"图,不移动任何数字。只有分开的参数、或放在不同设备上的权重,才是物理划分。行的顺序由各库自行约定:把"
-                f"交错排列的行当作分块来读,输出变化 {rows.mean('difference', layout=WRONG):.0%},却不会报错。",
+                zh=f"一个 3d_model 行的矩阵、三个 d_model 行的矩阵、3h 个 d_k 行的矩阵是同一个函数：某个头的行只是视"
+                f"图，不移动任何数字。只有分开的参数、或放在不同设备上的权重，才是物理划分。行的顺序由各库自行约定：把"
+                f"交错排列的行当作分块来读，输出变化 {rows.mean('difference', layout=WRONG):.0%}，却不会报错。",
             ),
             imprecise=Text(
                 en=f"What is not the same is the start: Glorot's rule sees other sizes, so the weights begin with "
                 f"deviation {fused:.4f} in one matrix and {separate:.4f} in a matrix of its own for each of Q, K "
                 f"and V. And cutting Q, K and V into heads is a view too; {rows.mean('copied'):.0f} of 3 are copied.",
-                zh=f"不同之处在于初始化:Glorot 规则看到的尺寸不同,融合矩阵的初始标准差为 {fused:.4f},Q、K、V 各用一"
-                f"个矩阵时为 {separate:.4f}。把 Q、K、V 切成头同样只是视图,三者中有 {rows.mean('copied'):.0f} 个被复"
+                zh=f"不同之处在于初始化：Glorot 规则看到的尺寸不同，融合矩阵的初始标准差为 {fused:.4f},Q、K、V 各用一"
+                f"个矩阵时为 {separate:.4f}。把 Q、K、V 切成头同样只是视图，三者中有 {rows.mean('copied'):.0f} 个被复"
                 f"制。",
             ),
             limits=Text(
                 en=f"Width {WIDTH}, {HEADS} heads, {len(rows.distinct('seed'))} seeds, in one process; speed and "
                 f"splits over devices were not measured.",
-                zh=f"宽度 {WIDTH},{HEADS} 个头,{len(rows.distinct('seed'))} 个种子,单进程;未测量速度,也未测量跨设备"
+                zh=f"宽度 {WIDTH},{HEADS} 个头，{len(rows.distinct('seed'))} 个种子，单进程；未测量速度，也未测量跨设备"
                 f"划分。",
             ),
             caption=Text(
                 en="Which rows of one weight belong to which head, in two layouts of the same size; numbers are heads.",
-                zh="同样大小的一个权重中,哪些行属于哪个头的两种布局;数字为头的编号。",
+                zh="同样大小的一个权重中，哪些行属于哪个头的两种布局；数字为头的编号。",
             ),
         )
 

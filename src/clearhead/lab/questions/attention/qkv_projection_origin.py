@@ -47,7 +47,7 @@ class QkvProjectionOrigin(Question):
     topic = "attention"
     title = Text(
         en="Where do queries, keys and values come from, what of it is a parameter, and how large is d_k?",
-        zh="查询、键、值从哪里来?哪些是参数,哪些是激活值?d_k 等于多少?",
+        zh="查询、键、值从哪里来？哪些是参数，哪些是激活值？d_k 等于多少？",
     )
     sources = (Source("003", "II.1"), Source("002", "1.2"))
     claims = (
@@ -62,7 +62,7 @@ class QkvProjectionOrigin(Question):
         ),
         Claim(
             "width",
-            Text(en="d_k is the width of the word vectors, such as 512.", zh="d_k 是词向量的维度,例如 512。"),
+            Text(en="d_k is the width of the word vectors, such as 512.", zh="d_k 是词向量的维度，例如 512。"),
             Source("002", "1.2"),
         ),
         Claim(
@@ -82,8 +82,8 @@ class QkvProjectionOrigin(Question):
         "the encoder's output for K and V of cross-attention. Parameters are the W alone. With random W_Q and W_K "
         "left as they are, a lookup is learned clearly worse; with random W_V it is not, since W_O learns what W_V "
         "could.",
-        zh="Q 等于 W_Q 乘以该层读到的向量:只有第一层读到词向量,更深的层读到下一层的输出,交叉注意力的 K 与 V 读到编码"
-        "器输出。参数只有各个 W。随机的 W_Q、W_K 保持不动时,查表明显学得更差;W_V 不动则影响不大,因为 W_O 能学会 W_V "
+        zh="Q 等于 W_Q 乘以该层读到的向量：只有第一层读到词向量，更深的层读到下一层的输出，交叉注意力的 K 与 V 读到编码"
+        "器输出。参数只有各个 W。随机的 W_Q、W_K 保持不动时，查表明显学得更差；W_V 不动则影响不大，因为 W_O 能学会 W_V "
         "的作用。",
     )
     criterion = Text(
@@ -93,10 +93,11 @@ class QkvProjectionOrigin(Question):
         "0.354, within 0.02, and the base model has d_k 64, else supported. trainable: refuted if Q changes with "
         "the text while gradients of W_Q, W_K and W_V agree with finite differences to 1e-6, else inconclusive. "
         "learned: supported if freezing W_Q and W_K surely lowers the accuracy, else inconclusive.",
-        zh="words:第一层中与词向量(已加位置)之积误差在 1e-12 内,而其他位置偏差超过 1%、且与该层自身输入之积精确,则视"
-        "情况而定;处处精确则成立,否则不成立。width:除以 √64 的打分标准差为 1.00、除以 √512 为 0.354(误差 0.02 内),且"
-        "基础模型的 d_k 为 64,则不成立,否则成立。trainable:Q 随文本变化,且 W_Q、W_K、W_V 的梯度与有限差分相差不超过 "
-        "1e-6,则不成立,否则尚无定论。learned:冻结 W_Q 与 W_K 使正确率确定下降则成立,否则尚无定论。",
+        zh="words：第一层中与词向量（已加位置）之积误差在 1e-12 内，而其他位置偏差超过 1%、且与该层自身输入之积精确"
+        "，则视情况而定；处处精确则成立，否则不成立。width：除以 √64 的打分标准差为 1.00、除以 √512 为 0.354（误差 "
+        "0.02 内），且基础模型的 d_k 为 64，则不成立，否则成立。trainable:Q 随文本变化，且 W_Q、W_K、W_V 的梯度与有"
+        "限差分相差不超过 1e-6，则不成立，否则尚无定论。learned：冻结 W_Q 与 W_K 使正确率确定下降则成立，否则尚无定"
+        "论。",
     )
     parts = (
         "clearhead.model.attention.projections:Fused",
@@ -137,8 +138,8 @@ class QkvProjectionOrigin(Question):
                 Text(
                     en=f"W times word vectors is off by {max(first):.1g} in first layers and by up to "
                     f"{max(deeper):.2g} elsewhere; W times the layer's own input by {exact:.1g}.",
-                    zh=f"W 乘词向量,在第一层误差 {max(first):.1g},其他位置最多达 {max(deeper):.2g};W 乘该层自身的输"
-                    f"入,误差 {exact:.1g}。",
+                    zh=f"W 乘词向量，在第一层误差 {max(first):.1g}，其他位置最多达 {max(deeper):.2g};W 乘该层自身的输"
+                    f"入，误差 {exact:.1g}。",
                 ),
             ),
             "width": Judgement(
@@ -146,7 +147,7 @@ class QkvProjectionOrigin(Question):
                 Text(
                     en=f"The base model's d_k is {base}; scores spread by {spread[64]:.3f} divided by sqrt(64), by "
                     f"{spread[512]:.3f} divided by sqrt(512).",
-                    zh=f"基础模型的 d_k 为 {base};打分除以 √64 后标准差为 {spread[64]:.3f},除以 √512 后为 "
+                    zh=f"基础模型的 d_k 为 {base}；打分除以 √64 后标准差为 {spread[64]:.3f}，除以 √512 后为 "
                     f"{spread[512]:.3f}。",
                 ),
             ),
@@ -155,7 +156,7 @@ class QkvProjectionOrigin(Question):
                 Text(
                     en=f"With another text Q changes by {moved:.0%} of its size or more, W_Q not at all; gradients "
                     f"of W_Q, W_K and W_V agree with finite differences to {slope:.1g}.",
-                    zh=f"换一段文本,Q 至少变化其大小的 {moved:.0%},W_Q 不变;W_Q、W_K、W_V 的梯度与有限差分相差 "
+                    zh=f"换一段文本，Q 至少变化其大小的 {moved:.0%},W_Q 不变；W_Q、W_K、W_V 的梯度与有限差分相差 "
                     f"{slope:.1g}。",
                 ),
             ),
@@ -163,7 +164,7 @@ class QkvProjectionOrigin(Question):
                 Verdict.SUPPORTED if harm.below else Verdict.INCONCLUSIVE,
                 Text(
                     en=f"Freezing W_Q and W_K at random changes the accuracy by {harm}.",
-                    zh=f"把 W_Q 与 W_K 冻结在随机值,正确率变化 {harm}。",
+                    zh=f"把 W_Q 与 W_K 冻结在随机值，正确率变化 {harm}。",
                 ),
             ),
         }
@@ -178,8 +179,8 @@ class QkvProjectionOrigin(Question):
                 f"text. d_k is the width of one head, {ModelConfig().sizes.d_head} in the base model. A lookup is "
                 f"answered with {accuracy['nothing']:.0%} right if all are trained, {accuracy['W_Q and W_K']:.0%} "
                 f"with W_Q and W_K left random, {accuracy['W_V']:.0%} with W_V left random.",
-                zh=f"参数是矩阵 W_Q、W_K、W_V:开始时随机,由损失的梯度更新。Q、K、V 是激活值:由这些矩阵乘以该层读到的"
-                f"向量得到,每段文本都不同。d_k 是单个头的宽度,基础模型中为 {ModelConfig().sizes.d_head}。查表任务中"
+                zh=f"参数是矩阵 W_Q、W_K、W_V：开始时随机，由损失的梯度更新。Q、K、V 是激活值：由这些矩阵乘以该层读到的"
+                f"向量得到，每段文本都不同。d_k 是单个头的宽度，基础模型中为 {ModelConfig().sizes.d_head}。查表任务中"
                 f"全部训练时正确率 {accuracy['nothing']:.0%},W_Q 与 W_K 保持随机时 "
                 f"{accuracy['W_Q and W_K']:.0%},W_V 保持随机时 {accuracy['W_V']:.0%}。",
             ),
@@ -187,19 +188,19 @@ class QkvProjectionOrigin(Question):
                 en=f"Only the first layer multiplies word vectors, and even those with positions added; "
                 f"cross-attention makes K and V from the encoder's output. Leaving W_V random changes the accuracy "
                 f"by {harm}.",
-                zh=f"只有第一层乘的是词向量,而且已加上位置;交叉注意力的 K 与 V 来自编码器输出。W_V 保持随机使正确率"
+                zh=f"只有第一层乘的是词向量，而且已加上位置；交叉注意力的 K 与 V 来自编码器输出。W_V 保持随机使正确率"
                 f"变化 {harm}。",
             ),
             limits=Text(
                 en=f"Exact parts on random weights; the lookup with two layers of one head, width 32, "
                 f"{len(rows.distinct('seed'))} seeds and one learning rate.",
-                zh=f"精确检验用随机权重;查表用两层单头、宽度 32 的模型,{len(rows.distinct('seed'))} 个种子,单一学习"
+                zh=f"精确检验用随机权重；查表用两层单头、宽度 32 的模型，{len(rows.distinct('seed'))} 个种子，单一学习"
                 f"率。",
             ),
             caption=Text(
                 en="Left: how far W times word vectors is from Q, K and V. Right: a lookup learned with some "
                 "matrices left random.",
-                zh="左:W 乘词向量与实际 Q、K、V 的偏差。右:部分矩阵保持随机时学到的查表正确率。",
+                zh="左：W 乘词向量与实际 Q、K、V 的偏差。右：部分矩阵保持随机时学到的查表正确率。",
             ),
         )
 
@@ -207,7 +208,9 @@ class QkvProjectionOrigin(Question):
         figure, (left, right) = panels(2)
         names = ["encoder 1", "encoder 2", "decoder 1", "cross"]
         bars(left, names, [rows.mean("from_words", site=each) for each in SITES])
-        bars(right, list(FROZEN), [interval(rows.column("accuracy", frozen=each)) for each in FROZEN])
+        found = [interval(rows.column("accuracy", frozen=each)) for each in FROZEN]
+        bars(right, list(FROZEN), [replace(each, low=max(each.low, 0.0), high=min(each.high, 1.0)) for each in found])
+        right.set_ylim(0.0, 1.2)
         threshold(right, CHANCE, "any value of the text")
         right.tick_params(axis="x", labelsize=8)
         right.legend(fontsize=8)

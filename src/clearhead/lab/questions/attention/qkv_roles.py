@@ -15,7 +15,6 @@ from clearhead.lab.pictures import bars, label, line, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
-from clearhead.lab.statistics import interval
 from clearhead.lab.training import examples, logits, trained
 from clearhead.model import OPEN, Transformer
 from clearhead.model.attention.dot import Dot
@@ -44,7 +43,7 @@ class QkvRoles(Question):
     topic = "attention"
     title = Text(
         en="What are the separate jobs of query, key and value?",
-        zh="查询、键、值各自承担什么职责?",
+        zh="查询、键、值各自承担什么职责？",
     )
     sources = (Source("003", "IV.13"),)
     claims = (
@@ -54,7 +53,7 @@ class QkvRoles(Question):
             Source("003", "IV.13"),
             note=Text(
                 en="A premise: Q and K decide where to read, V what is carried away.",
-                zh="隐含的前提:Q 与 K 决定读哪里,V 决定取走什么。",
+                zh="隐含的前提：Q 与 K 决定读哪里，V 决定取走什么。",
             ),
         ),
     )
@@ -63,16 +62,16 @@ class QkvRoles(Question):
         "it was and change the answer; new queries change weights and answer; keys and values permuted together "
         "change nothing; keys permuted alone make the model read the wrong place, so less than half of the answers "
         "are right.",
-        zh="正确槽位的权重符合公式。在训练好的查表模型中,只换值时所有权重不变而答案改变;只换查询时权重与答案都变;键"
-        "与值一起置换则毫无变化;只置换键会让模型读错位置,正确率不到一半。",
+        zh="正确槽位的权重符合公式。在训练好的查表模型中，只换值时所有权重不变而答案改变；只换查询时权重与答案都变；键"
+        "与值一起置换则毫无变化；只置换键会让模型读错位置，正确率不到一半。",
     )
     criterion = Text(
         en="Supported if in every run the weight equals e^b / (e^b + n - 1) to 1e-6, changing V alone leaves the "
         "weights identical bit for bit, permuting K and V together changes the output by less than 1e-6 of its "
         "size, and permuting K alone takes a model with over 95 % right below 50 %; refuted if one of the first "
         "three fails; inconclusive if the model did not learn.",
-        zh="每次运行中,权重与 e^b / (e^b + n - 1) 相差不超过 1e-6,只换 V 时权重逐位相同,K 与 V 一起置换时输出变化小"
-        "于其大小的 1e-6,且只置换 K 使正确率从 95% 以上降到 50% 以下,则成立;前三项有一项不满足则不成立;模型没有学会"
+        zh="每次运行中，权重与 e^b / (e^b + n - 1）相差不超过 1e-6，只换 V 时权重逐位相同，K 与 V 一起置换时输出变化小"
+        "于其大小的 1e-6，且只置换 K 使正确率从 95% 以上降到 50% 以下，则成立；前三项有一项不满足则不成立；模型没有学会"
         "则尚无定论。",
     )
     parts = ("clearhead.model.attention.dot:Dot", "clearhead.model.attention.base:mixed")
@@ -109,8 +108,8 @@ class QkvRoles(Question):
                     en=f"The weight is off its formula by {off:.1g}; new values move the weights by {routed:.1g}; K "
                     f"and V permuted together move the output by {joint:.1g}; K permuted alone leaves at most "
                     f"{broken:.0%} right of {learned:.0%}.",
-                    zh=f"权重与公式相差 {off:.1g};只换值时权重变化 {routed:.1g};K 与 V 一起置换时输出变化 {joint:.1g};"
-                    f"只置换 K 后,正确率从 {learned:.0%} 降到至多 {broken:.0%}。",
+                    zh=f"权重与公式相差 {off:.1g}；只换值时权重变化 {routed:.1g};K 与 V 一起置换时输出变化 {joint:.1g};"
+                    f"只置换 K 后，正确率从 {learned:.0%} 降到至多 {broken:.0%}。",
                 ),
             ),
         }
@@ -127,28 +126,28 @@ class QkvRoles(Question):
                 f"model {right['nothing']:.0%} of the answers are right; with values of another text "
                 f"{right['V of another text']:.0%}, weights moved by {still:.1g} in sum; with queries of another text "
                 f"{right['Q of another text']:.0%}, weights moved by {moved:.2f}.",
-                zh=f"查询与键决定读哪里,值决定取走什么:这像一本字典,答案是加权平均。查询长度为 {SHARP[0]} "
-                f"时,{SLOTS} 个槽位中正确者得到 {sharp[SHARP[0]]:.0%} 的权重,长度为 {SHARP[-2]} 时得到 "
-                f"{sharp[SHARP[-2]]:.1%}。训练好的模型正确率 {right['nothing']:.0%};换成另一段文本的值后为 "
-                f"{right['V of another text']:.0%},权重变化之和为 {still:.1g};换成另一段文本的查询后为 "
-                f"{right['Q of another text']:.0%},权重变化 {moved:.2f}。",
+                zh=f"查询与键决定读哪里，值决定取走什么：这像一本字典，答案是加权平均。查询长度为 {SHARP[0]} "
+                f"时，{SLOTS} 个槽位中正确者得到 {sharp[SHARP[0]]:.0%} 的权重，长度为 {SHARP[-2]} 时得到 "
+                f"{sharp[SHARP[-2]]:.1%}。训练好的模型正确率 {right['nothing']:.0%}；换成另一段文本的值后为 "
+                f"{right['V of another text']:.0%}，权重变化之和为 {still:.1g}；换成另一段文本的查询后为 "
+                f"{right['Q of another text']:.0%}，权重变化 {moved:.2f}。",
             ),
             imprecise=Text(
                 en="The jobs are clear inside one head. Q and K cannot be told from each other by the score, which "
                 "is their product; across layers what a value carries becomes part of later queries and keys.",
-                zh="职责在单个头内部是清楚的。打分是 Q 与 K 的乘积,仅凭打分无法区分两者;跨层来看,值所携带的内容又会"
+                zh="职责在单个头内部是清楚的。打分是 Q 与 K 的乘积，仅凭打分无法区分两者；跨层来看，值所携带的内容又会"
                 "进入后面的查询与键。",
             ),
             limits=Text(
                 en="Changes are made in the last of two layers and judged at the last token, which sees all others; "
                 f"{len(rows.distinct('seed'))} seeds.",
-                zh=f"改动只在两层中的最后一层进行,并只看能看到全部内容的最后一个 token;{len(rows.distinct('seed'))} "
+                zh=f"改动只在两层中的最后一层进行，并只看能看到全部内容的最后一个 token;{len(rows.distinct('seed'))} "
                 f"个种子。",
             ),
             caption=Text(
                 en="Left: weight on the right slot of a hand-built dictionary, and its formula. Right: answers of a "
                 "trained model after one change in its last layer.",
-                zh="左:手工字典中正确槽位的权重及其公式。右:在最后一层做一种改动后,训练好的模型的正确率。",
+                zh="左：手工字典中正确槽位的权重及其公式。右：在最后一层做一种改动后，训练好的模型的正确率。",
             ),
         )
 
@@ -159,13 +158,10 @@ class QkvRoles(Question):
             line(left, SHARP, values, "e^b / (e^b + n - 1)" if name == "expected" else "measured", place)
         left.lines[0].set(linewidth=5, alpha=0.4, marker="")
         names = ("nothing", *CHANGES)
-        bars(
-            right,
-            [each.replace(" ", "\n", 1) for each in names],
-            [interval(rows.column("accuracy", change=each)) for each in names],
-        )
+        shown = [each.replace(" of another", " of\nanother").replace(" permuted", "\npermuted") for each in names]
+        bars(right, shown, [rows.mean("accuracy", change=each) for each in names])
         threshold(right, 0.25, "any value of the text")
-        right.tick_params(axis="x", labelsize=7)
+        right.set_ylim(0.0, 1.2)
         for axes in (left, right):
             axes.legend(fontsize=8)
         label(left, x="length b of the query", y="weight on the right slot (share)")
@@ -222,7 +218,9 @@ def _changed(model: Transformer, change: Change) -> Iterator[None]:
     """Inside the block the last layer mixes changed queries, keys or values."""
     order = torch.randperm(9, generator=torch.Generator().manual_seed(5))
     kernel = attentions(model)[LAST].kernel
-    hook = kernel.register_forward_pre_hook(lambda _, inputs: (*change(inputs[0], inputs[1], inputs[2], order), *inputs[3:]))
+    hook = kernel.register_forward_pre_hook(
+        lambda _, inputs: (*change(inputs[0], inputs[1], inputs[2], order), *inputs[3:])
+    )
     try:
         yield
     finally:

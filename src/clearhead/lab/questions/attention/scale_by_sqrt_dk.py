@@ -31,7 +31,7 @@ class ScaleBySqrtDk(Question):
     topic = "attention"
     title = Text(
         en="Why divide the scores by sqrt(d_k): do gradients vanish without it, explode, or both?",
-        zh="打分为什么要除以 √d_k?不除时梯度是消失、爆炸,还是两者兼有?",
+        zh="打分为什么要除以 √d_k？不除时梯度是消失、爆炸，还是两者兼有？",
     )
     sources = (
         Source("000", "4"),
@@ -48,7 +48,7 @@ class ScaleBySqrtDk(Question):
             "vanishing",
             Text(
                 en="Unscaled scores push softmax into saturation, and its gradients vanish.",
-                zh="不缩放的打分会把 softmax 推入饱和区,使梯度消失。",
+                zh="不缩放的打分会把 softmax 推入饱和区，使梯度消失。",
             ),
             Source("000", "4"),
         ),
@@ -62,7 +62,7 @@ class ScaleBySqrtDk(Question):
             "balance",
             Text(
                 en="The scale keeps single dimensions from dominating a score.",
-                zh="缩放能平衡各个维度,避免少数维度主导打分。",
+                zh="缩放能平衡各个维度，避免少数维度主导打分。",
             ),
             Source("002", "1.2(1)②"),
             note=Text(en="One common factor cannot change proportions.", zh="同一个系数改变不了各维度的比例。"),
@@ -78,7 +78,7 @@ class ScaleBySqrtDk(Question):
         en="Both: the standard deviation of a score grows like sqrt(d_k), so most rows put all weight on one key "
         "and their gradient vanishes, while the few rows with a near tie pass gradients that are about sqrt(d_k) "
         "times larger.",
-        zh="两者兼有:打分的标准差按 √d_k 增长,多数行的权重集中到一个键上而梯度消失;少数近乎并列的行,其梯度却放大约 "
+        zh="两者兼有：打分的标准差按 √d_k 增长，多数行的权重集中到一个键上而梯度消失；少数近乎并列的行，其梯度却放大约 "
         "√d_k 倍。",
     )
     criterion = Text(
@@ -87,9 +87,9 @@ class ScaleBySqrtDk(Question):
         "scaled one while the median vanishes, supported if the median does not vanish, refuted if the largest is "
         "not above. balance: refuted if no dimension's share of a score changes by more than 1e-12. growth: depends "
         "if the mean score stays within 4 standard errors of 0 while its standard deviation grows.",
-        zh="消失:在最大宽度上,未缩放的梯度中位数低于缩放时的 1% 则成立,否则不成立。爆炸:若中位数消失的同时最大梯度超"
-        "过缩放时的 10 倍,则视情况而定;中位数未消失而最大值超过则成立;最大值未超过则不成立。平衡:各维度占比的变化不"
-        "超过 1e-12 则不成立。增大:打分均值与 0 相差不超过 4 个标准误而标准差增大,则视情况而定。",
+        zh="消失：在最大宽度上，未缩放的梯度中位数低于缩放时的 1% 则成立，否则不成立。爆炸：若中位数消失的同时最大梯"
+        "度超过缩放时的 10 倍，则视情况而定；中位数未消失而最大值超过则成立；最大值未超过则不成立。平衡：各维度占比"
+        "的变化不超过 1e-12 则不成立。增大：打分均值与 0 相差不超过 4 个标准误而标准差增大，则视情况而定。",
     )
     parts = ("clearhead.model.attention.dot:Dot", "clearhead.model.attention.base:masked_softmax")
     references = ("Vaswani et al., 2017, arXiv:1706.03762, section 3.2.1 and footnote 4",)
@@ -154,21 +154,21 @@ class ScaleBySqrtDk(Question):
                 Verdict.SUPPORTED if vanished else Verdict.REFUTED,
                 Text(
                     en=f"At d_k = {wide} the median gradient without the scale is {median:.2g} times that with it.",
-                    zh=f"d_k = {wide} 时,不缩放的梯度中位数是缩放时的 {median:.2g} 倍。",
+                    zh=f"d_k = {wide} 时，不缩放的梯度中位数是缩放时的 {median:.2g} 倍。",
                 ),
             ),
             "explosion": Judgement(
                 explosion,
                 Text(
                     en=f"At d_k = {wide} the largest gradient without the scale is {largest:.3g} times that with it.",
-                    zh=f"d_k = {wide} 时,不缩放的最大梯度是缩放时的 {largest:.3g} 倍。",
+                    zh=f"d_k = {wide} 时，不缩放的最大梯度是缩放时的 {largest:.3g} 倍。",
                 ),
             ),
             "balance": Judgement(
                 Verdict.REFUTED if change <= SAME else Verdict.SUPPORTED,
                 Text(
                     en=f"No dimension's share of a score changes by more than {change:.1g} (float64).",
-                    zh=f"各维度在打分中的占比,变化最大不超过 {change:.1g}(float64)。",
+                    zh=f"各维度在打分中的占比，变化最大不超过 {change:.1g}(float64）。",
                 ),
             ),
             "growth": Judgement(
@@ -192,25 +192,25 @@ class ScaleBySqrtDk(Question):
                 f"rows in which two keys tie pass gradients that are far too large. Both happen at once. Trained on "
                 f"a lookup with heads of width {WIDE}, the model gets {with_scale:.0%} right with the scale and "
                 f"{without:.0%} without, each at its best rate.",
-                zh=f"两个随机向量的打分,其标准差为 √d_k。不缩放且 d_k = {wide} 时,一个键就占去 {weight:.0%} 的权"
-                f"重,因此典型的梯度会消失;而两个键打分相近的少数行,梯度又过大。两种现象同时存在。在查表任务上用宽度 "
-                f"{WIDE} 的头训练,各取最佳学习率,缩放时正确率 {with_scale:.0%},不缩放时 {without:.0%}。",
+                zh=f"两个随机向量的打分，其标准差为 √d_k。不缩放且 d_k = {wide} 时，一个键就占去 {weight:.0%} 的权"
+                f"重，因此典型的梯度会消失；而两个键打分相近的少数行，梯度又过大。两种现象同时存在。在查表任务上用宽度 "
+                f"{WIDE} 的头训练，各取最佳学习率，缩放时正确率 {with_scale:.0%}，不缩放时 {without:.0%}。",
             ),
             imprecise=Text(
                 en="It is the width of a head that matters, not the length of the text. The mean of the scores does "
                 "not grow, their spread does. A single factor is a temperature: it cannot balance dimensions.",
-                zh="起作用的是每个头的宽度,而不是文本长度。增大的不是打分的均值,而是离散程度。单个系数相当于温度,无"
+                zh="起作用的是每个头的宽度，而不是文本长度。增大的不是打分的均值，而是离散程度。单个系数相当于温度，无"
                 "法平衡各维度。",
             ),
             limits=Text(
                 en=f"Gaussian queries and keys, {KEYS} keys; training with {runs} seeds and few rates on one small "
                 f"task.",
-                zh=f"查询与键取自高斯分布,{KEYS} 个键;训练部分只有一个小任务、{runs} 个随机种子和少数几个学习率。",
+                zh=f"查询与键取自高斯分布，{KEYS} 个键；训练部分只有一个小任务、{runs} 个随机种子和少数几个学习率。",
             ),
             caption=Text(
                 en="Left: the spread of scores. Right: gradients that reach a query; the median falls and the "
                 "largest grows.",
-                zh="左:打分的离散程度。右:到达查询的梯度,中位数下降而最大值上升。",
+                zh="左：打分的离散程度。右：到达查询的梯度，中位数下降而最大值上升。",
             ),
         )
 

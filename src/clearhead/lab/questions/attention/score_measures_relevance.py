@@ -42,7 +42,7 @@ class ScoreMeasuresRelevance(Question):
     topic = "attention"
     title = Text(
         en="May an attention score be read as the relevance of one word to another?",
-        zh="注意力分数能当作词与词的相关程度来解读吗?",
+        zh="注意力分数能当作词与词的相关程度来解读吗？",
     )
     sources = (Source("003", "IV.14"), Source("000", "3"))
     claims = (
@@ -64,9 +64,9 @@ class ScoreMeasuresRelevance(Question):
         "the answer most. In the layer below, the last token's weights say nothing about it, although the model "
         "needs that layer; nor do they in a model of one layer, which cannot do the task. A longer key rises in "
         "rank by dot product, not by cosine.",
-        zh="在查找答案的那一层,被问的值得到最大权重,遮住它对答案影响最大。下面一层中最后一个 token 的权重与之无关,尽"
-        "管模型离不开那一层;只有一层的模型做不到这个任务,其权重也说明不了什么。把键加长,点积的排名会上升,余弦的排名"
-        "不变。",
+        zh="在查找答案的那一层，被问的值得到最大权重，遮住它对答案影响最大。下面一层中最后一个 token 的权重与之无关"
+        "，尽管模型离不开那一层；只有一层的模型做不到这个任务，其权重也说明不了什么。把键加长，点积的排名会上升，余"
+        "弦的排名不变。",
     )
     criterion = Text(
         en="A layer passes if in the mean over seeds its weights from the last token tell the asked value from "
@@ -75,10 +75,10 @@ class ScoreMeasuresRelevance(Question):
         "if one layer passes and another fails, supported if all pass, refuted if none; inconclusive if not "
         "learned. direction: refuted if making a key longer moves its rank by dot product and not by cosine, else "
         "supported.",
-        zh="某一层通过的条件:对各种子取平均,最后一个 token 给出的权重区分被问的值与其他 token 的 AUC 不低于 0.95,且"
-        "与遮住某个 token 时答案的变化(Spearman 相关)不低于 0.5。relevance:两层模型正确率超过 95% 时,有的层通过而有"
-        "的层不通过,则视情况而定;全部通过则成立,全不通过则不成立;没有学会则尚无定论。direction:加长一个键会改变点积"
-        "的排名而不改变余弦的排名,则不成立,否则成立。",
+        zh="某一层通过的条件：对各种子取平均，最后一个 token 给出的权重区分被问的值与其他 token 的 AUC 不低于 0.95，"
+        "且与遮住某个 token 时答案的变化（Spearman 相关）不低于 0.5。relevance：两层模型正确率超过 95% 时，有的层通"
+        "过而有的层不通过，则视情况而定；全部通过则成立，全不通过则不成立；没有学会则尚无定论。direction：加长一个键"
+        "会改变点积的排名而不改变余弦的排名，则不成立，否则成立。",
     )
     parts = (
         "clearhead.model.recorder:recording",
@@ -116,19 +116,19 @@ class ScoreMeasuresRelevance(Question):
         )
         learned = min(deep.column("accuracy")) > LEARNED
         told = "; ".join(_told(deep.where(layer=each), each) for each in deep.distinct("layer"))
-        told_zh = ";".join(_told_zh(deep.where(layer=each), each) for each in deep.distinct("layer"))
+        told_zh = "；".join(_told_zh(deep.where(layer=each), each) for each in deep.distinct("layer"))
         dot, cosine = (_moved(rows, each) for each in ("dot", "cosine"))
         return {
             "relevance": Judgement(
                 verdict if learned else Verdict.INCONCLUSIVE,
-                Text(en=f"Model of two layers: {told}.", zh=f"两层模型:{told_zh}。"),
+                Text(en=f"Model of two layers: {told}.", zh=f"两层模型：{told_zh}。"),
             ),
             "direction": Judgement(
                 Verdict.REFUTED if dot > 0 and cosine == 0 else Verdict.SUPPORTED,
                 Text(
                     en=f"Making a key {LONGER[-1]} times longer moves it by {dot:.1f} ranks of 32 by dot product, "
                     f"by {cosine:.1f} by cosine.",
-                    zh=f"把一个键加长到 {LONGER[-1]} 倍,点积排名(共 32 名)平均移动 {dot:.1f} 名,余弦移动 "
+                    zh=f"把一个键加长到 {LONGER[-1]} 倍，点积排名（共 32 名）平均移动 {dot:.1f} 名，余弦移动 "
                     f"{cosine:.1f} 名。",
                 ),
             ),
@@ -141,34 +141,34 @@ class ScoreMeasuresRelevance(Question):
         needed = last.mean("accuracy") - below.mean("accuracy_blind")
         return Answer(
             short=Text(
-                en=f"It depends on the layer. A score says what a head reads there, not what the answer rests on. "
-                f"In the layer that looks the answer up, weights tell the asked value with an area under the curve "
-                f"of {last.mean('area'):.2f}; in the layer below, {below.mean('area'):.2f}, though without what "
-                f"that layer reads {needed:.0%} of the answers are lost. A model of one layer gets "
+                en=f"{OPENING[verdict].en}A score says what a head reads there, not what the answer rests on. In "
+                f"the layer that looks the answer up, weights tell the asked value with an area under the curve of "
+                f"{last.mean('area'):.2f}; in the layer below, {below.mean('area'):.2f}, though without what that "
+                f"layer reads {needed:.0%} of the answers are lost. A model of one layer gets "
                 f"{shallow.mean('accuracy'):.0%} right and its weights {shallow.mean('area'):.2f}.",
-                zh=f"要看是哪一层。打分说明某个头在该层读了什么,而不是答案依据什么。在查找答案的那一层,权重识别被问"
-                f"的值的 AUC 为 {last.mean('area'):.2f};下面一层只有 {below.mean('area'):.2f},可是若该层什么都读不"
-                f"到,正确率会下降 {needed:.0%}。只有一层的模型正确率 {shallow.mean('accuracy'):.0%},其权重的 AUC 为 "
-                f"{shallow.mean('area'):.2f}。",
+                zh=f"{OPENING[verdict].zh}打分说明某个头在该层读了什么，而不是答案依据什么。在查找答案的那一层，权重"
+                f"识别被问的值的 AUC 为 {last.mean('area'):.2f}；下面一层只有 {below.mean('area'):.2f}，可是若该层什"
+                f"么都读不到，正确率会下降 {needed:.0%}。只有一层的模型正确率 {shallow.mean('accuracy'):.0%}，其权重"
+                f"的 AUC 为 {shallow.mean('area'):.2f}。",
             ),
             imprecise=Text(
                 en="A token of a deeper layer is no longer the word that stood there: it holds what earlier layers "
                 "brought. And a dot product is length times length times cosine, so a long key can beat a better "
                 "aligned one.",
-                zh="更深层的 token 已不是原来的那个词,而是带着前面各层搬来的内容。点积等于两个长度与夹角余弦之积,因"
-                "此长的键可能胜过方向更一致的键。",
+                zh="更深层的 token 已不是原来的那个词，而是带着前面各层搬来的内容。点积等于两个长度与夹角余弦之积，"
+                "因此长的键可能胜过方向更一致的键。",
             ),
             limits=Text(
-                en=f"One task with a known answer, 4 heads of width 8, weights averaged over heads, "
-                f"{len(deep.distinct('seed'))} seeds; language is less clear-cut.",
-                zh=f"仅一个答案已知的任务,4 个宽度为 8 的头,权重对各头取平均,{len(deep.distinct('seed'))} 个种子;真"
-                f"实语言不会如此分明。",
+                en=f"One task with a known answer, one head of width 32 in a layer, {len(deep.distinct('seed'))} "
+                f"seeds; language is less clear-cut.",
+                zh=f"仅一个答案已知的任务，每层一个宽度为 32 的头，{len(deep.distinct('seed'))} 个种子；真实语言不会"
+                f"如此分明。",
             ),
             caption=Text(
                 en="Left: how well weights tell the asked value (0.5 = not at all). Middle: their rank correlation "
                 "with the effect of hiding a token. Right: rank of a key that is made longer.",
-                zh="左:权重识别被问的值的能力(0.5 表示毫无能力)。中:权重与遮住 token 的影响之间的秩相关。右:键加长后"
-                "的排名。",
+                zh="左：权重识别被问的值的能力（0.5 表示毫无能力）。中：权重与遮住 token 的影响之间的秩相关。右：键"
+                "加长后的排名。",
             ),
         )
 
@@ -290,7 +290,7 @@ def _told(rows: Rows, layer: int) -> str:
 
 def _told_zh(rows: Rows, layer: int) -> str:
     area, agreement = _both(rows)
-    return f"第 {layer} 层 AUC {area},相关 {agreement}"
+    return f"第 {layer} 层 AUC {area}，相关 {agreement}"
 
 
 def _moved(rows: Rows, kind: str) -> float:

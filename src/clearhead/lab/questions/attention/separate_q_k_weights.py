@@ -41,7 +41,7 @@ class SeparateQKWeights(Question):
     topic = "attention"
     title = Text(
         en="Why are queries and keys made by different matrices?",
-        zh="查询和键为什么要用不同的矩阵生成?",
+        zh="查询和键为什么要用不同的矩阵生成？",
     )
     sources = (Source("000", "2"), Source("001", "Q2"), Source("003", "I.2"))
     claims = (
@@ -54,14 +54,14 @@ class SeparateQKWeights(Question):
             Source("000", "2"),
             note=Text(
                 en="A score is bilinear in the two tokens with one matrix or with two.",
-                zh="无论用一个还是两个矩阵,打分对两个 token 都是双线性的。",
+                zh="无论用一个还是两个矩阵，打分对两个 token 都是双线性的。",
             ),
         ),
         Claim(
             "limits",
             Text(
                 en="With one shared matrix queries and keys are alike, which limits the patterns that can be found.",
-                zh="共用一个矩阵时查询与键雷同,限制了能识别的模式。",
+                zh="共用一个矩阵时查询与键雷同，限制了能识别的模式。",
             ),
             Source("000", "2"),
         ),
@@ -69,13 +69,13 @@ class SeparateQKWeights(Question):
             "generalises",
             Text(
                 en="Different matrices make the model more expressive and generalise better.",
-                zh="不同的矩阵既提高表达能力,也提高泛化能力。",
+                zh="不同的矩阵既提高表达能力，也提高泛化能力。",
             ),
             Source("001", "Q2"),
             note=Text(
                 en="Reformer shares the matrix and reports no loss, with normalised keys and a token hidden from "
                 "itself.",
-                zh="Reformer 共用矩阵而未见损失,但它把键归一化,并让 token 看不到自己。",
+                zh="Reformer 共用矩阵而未见损失，但它把键归一化，并让 token 看不到自己。",
             ),
         ),
     )
@@ -83,8 +83,8 @@ class SeparateQKWeights(Question):
         en="Scores are linear in the query either way. A shared matrix makes them symmetric, so at most 11 of 12 "
         "symbols find their successor, and fewer in fact; two matrices find all. With Reformer's recipe the loss in "
         "translation changes too little to be seen with five seeds.",
-        zh="两种做法的打分对查询都是线性的。共用矩阵使打分对称,12 个符号至多 11 个能找到后继,实际更少;两个矩阵则全部"
-        "找到。采用 Reformer 的做法时,翻译损失的变化小到五个种子看不出来。",
+        zh="两种做法的打分对查询都是线性的。共用矩阵使打分对称，12 个符号至多 11 个能找到后继，实际更少；两个矩阵则全部"
+        "找到。采用 Reformer 的做法时，翻译损失的变化小到五个种子看不出来。",
     )
     criterion = Text(
         en="nonlinear: refuted if s(ax, y) = a s(x, y) to 1e-10 with one matrix and with two, else supported. "
@@ -92,10 +92,10 @@ class SeparateQKWeights(Question):
         "most 11 of 12, refuted if a shared one finds more, else inconclusive. generalises: if limits is supported, "
         "supported where the test loss with the shared recipe is surely higher and depends where it is not; refuted "
         "if limits is refuted; else inconclusive.",
-        zh="nonlinear:一个矩阵与两个矩阵都满足 s(ax, y) = a s(x, y)(误差 1e-10 内)则不成立,否则成立。limits:每次运行"
-        "中两个矩阵都找到至少 99% 的后继,而共用矩阵不超过 12 个中的 11 个,则成立;共用矩阵找到更多则不成立;否则尚无定"
-        "论。generalises:limits 成立时,若共用做法的测试损失确定更高则成立,否则视情况而定;limits 不成立则不成立;其余"
-        "尚无定论。",
+        zh="nonlinear：一个矩阵与两个矩阵都满足 s(ax,y) = a s(x,y）（误差 1e-10 内）则不成立，否则成立。limits：每次"
+        "运行中两个矩阵都找到至少 99% 的后继，而共用矩阵不超过 12 个中的 11 个，则成立；共用矩阵找到更多则不成立；否"
+        "则尚无定论。generalises:limits 成立时，若共用做法的测试损失确定更高则成立，否则视情况而定；limits 不成立则"
+        "不成立；其余尚无定论。",
     )
     parts = (
         "clearhead.model.attention.separate:Separate",
@@ -136,7 +136,7 @@ class SeparateQKWeights(Question):
                 Verdict.REFUTED if bent <= EXACT else Verdict.SUPPORTED,
                 Text(
                     en=f"Scores of one and of two matrices are linear in the query to {bent:.1g}.",
-                    zh=f"一个矩阵与两个矩阵的打分对查询都是线性的,误差 {bent:.1g}。",
+                    zh=f"一个矩阵与两个矩阵的打分对查询都是线性的，误差 {bent:.1g}。",
                 ),
             ),
             "limits": Judgement(
@@ -144,7 +144,7 @@ class SeparateQKWeights(Question):
                 Text(
                     en=f"Successors found: two matrices at least {separate:.1%}, a shared one at most {shared:.1%}, "
                     f"whose scores are symmetric to {even:.1g}.",
-                    zh=f"找到的后继:两个矩阵至少 {separate:.1%},共用矩阵至多 {shared:.1%};后者的打分对称,误差 "
+                    zh=f"找到的后继：两个矩阵至少 {separate:.1%}，共用矩阵至多 {shared:.1%}；后者的打分对称，误差 "
                     f"{even:.1g}。",
                 ),
             ),
@@ -152,7 +152,7 @@ class SeparateQKWeights(Question):
                 general,
                 Text(
                     en=f"Test loss with the shared recipe minus that with two matrices: {harm} nats.",
-                    zh=f"共用做法与两个矩阵的测试损失之差:{harm} 纳特。",
+                    zh=f"共用做法与两个矩阵的测试损失之差：{harm} 纳特。",
                 ),
             ),
         }
@@ -170,30 +170,30 @@ class SeparateQKWeights(Question):
                 f"circle, two matrices find {found['separate']:.0%}, one shared matrix {found['shared']:.0%} "
                 f"({found['self hidden']:.0%} if no token sees itself), the inputs themselves "
                 f"{found['no matrices']:.0%}.",
-                zh=f"失去的是方向性:只有一个矩阵时,i 对 j 的打分等于 j 对 i 的打分;在随机初始化的层"
-                f"中,{own['shared']:.0%} 的行里 token 给自己的打分最高(两个矩阵时为 {own['separate']:.0%})。要找出围"
-                f"成一圈的 {SYMBOLS} 个符号各自的下一个,两个矩阵找到 {found['separate']:.0%},共用一个矩阵 "
-                f"{found['shared']:.0%}(看不到自己时 {found['self hidden']:.0%}),直接用输入 "
+                zh=f"失去的是方向性：只有一个矩阵时，i 对 j 的打分等于 j 对 i 的打分；在随机初始化的层"
+                f"中，{own['shared']:.0%} 的行里 token 给自己的打分最高（两个矩阵时为 {own['separate']:.0%}）。要找出围"
+                f"成一圈的 {SYMBOLS} 个符号各自的下一个，两个矩阵找到 {found['separate']:.0%}，共用一个矩阵 "
+                f"{found['shared']:.0%}（看不到自己时 {found['self hidden']:.0%}），直接用输入 "
                 f"{found['no matrices']:.0%}。",
             ),
             imprecise=Text(
                 en=f"Nothing non-linear is added: two matrices make the bilinear form asymmetric. With keys of equal "
                 f"length and a token hidden from itself, sharing changes the translation loss by {harm} nats"
                 + (", a sure difference." if sure else ", no sure difference."),
-                zh=f"并没有增加非线性,两个矩阵只是让双线性形式可以不对称。若把键归一化、并让 token 看不到自己,共用矩"
-                f"阵使翻译损失变化 {harm} 纳特,差异{'确定' if sure else '不确定'}。",
+                zh=f"并没有增加非线性，两个矩阵只是让双线性形式可以不对称。若把键归一化、并让 token 看不到自己，共用矩"
+                f"阵使翻译损失变化 {harm} 纳特，差异{'确定' if sure else '不确定'}。",
             ),
             limits=Text(
                 en=f"The bound of 11 in 12 is a proof; the rest is one layer of width {WIDTH} and two layers on "
                 f"2,000 pairs, {len(rows.distinct('seed'))} seeds, a decoder-only model, whose order comes from its "
                 f"causal mask too.",
-                zh=f"12 分之 11 的上界可以证明;其余来自宽度 {WIDTH} 的单层模型,以及在 2000 对句子上训练的两层纯解码器"
-                f"(因果掩码本身也提供了顺序),{len(rows.distinct('seed'))} 个种子。",
+                zh=f"12 分之 11 的上界可以证明；其余来自宽度 {WIDTH} 的单层模型，以及在 2000 对句子上训练的两层纯解码器"
+                f"（因果掩码本身也提供了顺序），{len(rows.distinct('seed'))} 个种子。",
             ),
             caption=Text(
                 en="Left: symbols that find their successor; symmetric scores cannot pass the line. Right: test "
                 "loss in translation.",
-                zh="左:能找到后继的符号比例,对称的打分越不过虚线。右:翻译的测试损失。",
+                zh="左：能找到后继的符号比例，对称的打分越不过虚线。右：翻译的测试损失。",
             ),
         )
 

@@ -35,7 +35,7 @@ class SqrtDkExponent(Question):
     topic = "attention"
     title = Text(
         en="Why exactly the square root of d_k, and does its reason survive training?",
-        zh="为什么恰好是 d_k 的平方根?这个理由在训练之后还成立吗?",
+        zh="为什么恰好是 d_k 的平方根？这个理由在训练之后还成立吗？",
     )
     sources = (Source("002", "1.2(2)"), Source("003", "I.4"), Source("003", "IV.20"), Source("001", "Q4"))
     claims = (
@@ -43,7 +43,7 @@ class SqrtDkExponent(Question):
             "variance",
             Text(
                 en="For independent components of mean 0 and variance 1, the divided score has mean 0 and variance 1.",
-                zh="若各分量独立、均值为 0、方差为 1,则除以 √d_k 之后打分的均值为 0、方差为 1。",
+                zh="若各分量独立、均值为 0、方差为 1，则除以 √d_k 之后打分的均值为 0、方差为 1。",
             ),
             Source("002", "1.2(2)"),
         ),
@@ -53,7 +53,7 @@ class SqrtDkExponent(Question):
             Source("001", "Q4"),
             note=Text(
                 en="Its derivation is one line: the variance of a sum of d_k independent products is d_k.",
-                zh="推导只需一行:d_k 个独立乘积之和的方差等于 d_k。",
+                zh="推导只需一行：d_k 个独立乘积之和的方差等于 d_k。",
             ),
         ),
         Claim(
@@ -68,8 +68,8 @@ class SqrtDkExponent(Question):
         "keys that resemble their queries, give a power near 1; training makes queries and keys depend on each "
         "other, so even standardised components give more than 0.6. Powers 0.5 to 1 train about equally well at "
         "these widths.",
-        zh="独立向量的打分按 0.5 次幂离散,与分布无关。分量相关、或键与查询相似时,幂次接近 1;训练会使查询与键相互依"
-        "赖,即便把各分量标准化,幂次也会超过 0.6。在这些宽度上,0.5 到 1 之间的幂次训练效果相近。",
+        zh="独立向量的打分按 0.5 次幂离散，与分布无关。分量相关、或键与查询相似时，幂次接近 1；训练会使查询与键相互依"
+        "赖，即便把各分量标准化，幂次也会超过 0.6。在这些宽度上，0.5 到 1 之间的幂次训练效果相近。",
     )
     criterion = Text(
         en="variance: supported if for each of four laws the fitted power is 0.500 within 0.01 and, after division, "
@@ -78,10 +78,10 @@ class SqrtDkExponent(Question):
         "below a tenth of what the scale leaves, in every seed, else refuted. only: depends if the power for "
         "dependent or trained vectors surely exceeds 0.6; else supported if every other power trains surely worse, "
         "inconclusive otherwise.",
-        zh="方差:四种分布的拟合幂次均在 0.500±0.01 之内,且相除后均值在 0±0.02、方差在 1±0.02 之内(跨宽度与种子做双单"
-        "侧检验),则成立;有一项确定在范围之外,则不成立。平坦:在最大宽度上,除最大权重以外的权重之和,不缩放时在每个种子"
-        "下都低于缩放时的十分之一,则成立,否则不成立。唯一:若相关向量或训练后向量的幂次确定大于 0.6,则视情况而定;否"
-        "则,其他幂次都确定更差则成立,再否则尚无定论。",
+        zh="方差：四种分布的拟合幂次均在 0.500±0.01 之内，且相除后均值在 0±0.02、方差在 1±0.02 之内（跨宽度与种子做"
+        "双单侧检验），则成立；有一项确定在范围之外，则不成立。平坦：在最大宽度上，除最大权重以外的权重之和，不缩放"
+        "时在每个种子下都低于缩放时的十分之一，则成立，否则不成立。唯一：若相关向量或训练后向量的幂次确定大于 0.6，"
+        "则视情况而定；否则，其他幂次都确定更差则成立，再否则尚无定论。",
     )
     parts = ("clearhead.model.attention.dot:dot_scale", "clearhead.model.attention.dot:Dot")
     references = (
@@ -117,7 +117,7 @@ class SqrtDkExponent(Question):
                 _variance(rows, powers),
                 Text(
                     en=f"Fitted powers {laws}; the variance after division is off by at most {worst:.2g}.",
-                    zh=f"拟合幂次为 {laws};相除后的方差与 1 最多相差 {worst:.2g}。",
+                    zh=f"拟合幂次为 {laws}；相除后的方差与 1 最多相差 {worst:.2g}。",
                 ),
             ),
             "flat": Judgement(
@@ -125,12 +125,12 @@ class SqrtDkExponent(Question):
                 Text(
                     en=f"At d_k = {wide} the keys beside the largest get at most {left:.2g} times what the scale "
                     f"leaves them.",
-                    zh=f"d_k = {wide} 时,不缩放使最大者以外的键所得权重至多为缩放时的 {left:.2g} 倍。",
+                    zh=f"d_k = {wide} 时，不缩放使最大者以外的键所得权重至多为缩放时的 {left:.2g} 倍。",
                 ),
             ),
             "only": Judgement(
                 Verdict.DEPENDS if steep else only,
-                Text(en=f"Powers with 95 % intervals: {others}.", zh=f"幂次及 95% 区间:{_chinese(others)}。"),
+                Text(en=f"Powers with 95 % intervals: {others}.", zh=f"幂次及 95% 区间：{_chinese(others)}。"),
             ),
         }
 
@@ -149,28 +149,28 @@ class SqrtDkExponent(Question):
                 f"{powers['key like its query'].mean:.2f} in two examples). In a lookup model the power of "
                 f"standardised queries and keys is {fresh.mean:.2f} before and {after.mean:.2f} after training"
                 + (", so training breaks the assumption." if moved else ", no sure change."),
-                zh=f"打分是 d_k 个乘积之和。若它们相互独立,方差相加,离散程度就是 √d_k:实测幂次 "
-                f"{powers['normal'].mean:.3f}。若彼此相关,均值或协方差也会累加,幂次便趋向 1(两个例子中为 "
-                f"{powers['components correlated'].mean:.2f} 和 {powers['key like its query'].mean:.2f})。在查表模型"
-                f"里,标准化后的查询与键,训练前幂次为 {fresh.mean:.2f},"
-                f"训练后为 {after.mean:.2f}" + (",可见训练打破了这一假设。" if moved else ",没有确定的变化。"),
+                zh=f"打分是 d_k 个乘积之和。若它们相互独立，方差相加，离散程度就是 √d_k：实测幂次 "
+                f"{powers['normal'].mean:.3f}。若彼此相关，均值或协方差也会累加，幂次便趋向 1（两个例子中为 "
+                f"{powers['components correlated'].mean:.2f} 和 {powers['key like its query'].mean:.2f}）。在查表模型"
+                f"里，标准化后的查询与键，训练前幂次为 {fresh.mean:.2f},"
+                f"训练后为 {after.mean:.2f}" + ("，可见训练打破了这一假设。" if moved else "，没有确定的变化。"),
             ),
             imprecise=Text(
                 en=f"The square root is right where training starts, not a law for what comes after. Power of the "
                 f"lowest mean loss at one learning rate: {told}.",
-                zh=f"平方根适用于训练的起点,并非此后的定律。在同一学习率下,平均损失最低的幂次:{told_zh}。",
+                zh=f"平方根适用于训练的起点，并非此后的定律。在同一学习率下，平均损失最低的幂次：{told_zh}。",
             ),
             limits=Text(
                 en=f"Training: one head in two layers, one lookup task, one learning rate, "
                 f"{len(rows.where(part='trained').distinct('seed'))} seeds. The model's width is 32, so wider heads "
                 f"hold redundant components.",
-                zh=f"训练部分:两层单头、一个查表任务、一个学习率、"
-                f"{len(rows.where(part='trained').distinct('seed'))} 个种子。模型宽度为 32,更宽的头含有冗余分量。",
+                zh=f"训练部分：两层单头、一个查表任务、一个学习率、"
+                f"{len(rows.where(part='trained').distinct('seed'))} 个种子。模型宽度为 32，更宽的头含有冗余分量。",
             ),
             caption=Text(
                 en="Left: size of a score as the head widens; the steeper the line, the higher the power. Right: "
                 "loss after training with other powers.",
-                zh="左:头变宽时打分的大小,线越陡幂次越高。右:用其他幂次训练后的损失。",
+                zh="左：头变宽时打分的大小，线越陡幂次越高。右：用其他幂次训练后的损失。",
             ),
         )
 
@@ -315,4 +315,4 @@ def _chinese(names: str) -> str:
     words = {"components correlated": "分量相关", "key like its query": "键与查询相似", "trained": "训练之后"}
     for english, chinese in words.items():
         names = names.replace(english, chinese)
-    return names.replace("; ", ";")
+    return names.replace("; ", "；")

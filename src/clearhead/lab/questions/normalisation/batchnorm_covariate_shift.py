@@ -140,7 +140,9 @@ class BatchnormCovariateShift(Question):
         relief = [_relief(rows, *each) for each in CASES if _without(rows, *each) > PRESENT]
         known = calm["relu"].count > 1
         saturation = _count([each.low > 0.05 for each in relief]) if relief else Verdict.INCONCLUSIVE
-        listed = ", ".join(f"{_without(rows, *each):.0%} - {_relief(rows, *each).mean:.0%}" for each in CASES)
+        listed = ", ".join(
+            f"{_without(rows, *each):.0%} → {_without(rows, *each) - _relief(rows, *each).mean:.0%}" for each in CASES
+        )
         losses = {each: [_mean(rows, each, norm, "loss") for norm in NORMS_ON_TRIAL] for each in ACTIVATIONS}
         shifts = {each: [_mean(rows, each, norm, "shift") for norm in NORMS_ON_TRIAL] for each in ACTIVATIONS}
         told = {
@@ -169,10 +171,10 @@ class BatchnormCovariateShift(Question):
             "saturation": Judgement(
                 saturation if known else Verdict.INCONCLUSIVE,
                 Text(
-                    en=f"Share of saturated units without norm, less what BatchNorm saves, sigmoid then ReLU, usual "
-                    f"then large weights: {listed}.",
-                    zh=f"无归一化时饱和单元的占比，减去批归一化所减少的部分，依次为 sigmoid（通常权重、大权重）、"
-                    f"ReLU（通常、大）：{listed}。",
+                    en=f"Share of saturated units without norm → with BatchNorm, sigmoid then ReLU, usual then large "
+                    f"weights: {listed}.",
+                    zh=f"饱和单元的占比，无归一化 → 有批归一化，依次为 sigmoid（通常权重、大权重）、ReLU（通常、大）："
+                    f"{listed}。",
                 ),
             ),
         }
@@ -259,7 +261,7 @@ def _training(activation: str, norm: str, updates: int, seed: int) -> list[Row]:
         before = _look(network, batch) if looked else None
         optimizer.zero_grad(set_to_none=True)
         loss = batch.loss(network)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(float(loss.detach()))
         if before is not None:
@@ -282,7 +284,7 @@ def _saturated(activation: str, norm: str, gain: float, seed: int) -> float:
     network = perceptron(Choice(kind=norm), ACTIVATIONS[activation], [WIDTH] * LAYERS, seed)
     flat: list[Tensor] = []
     hidden = pictures(seed)[0].pixels
-    for layer in network[:-1]:
+    for layer in list(network)[:-1]:
         if isinstance(layer, nn.Linear):
             layer.weight.data.mul_(gain)
         if isinstance(layer, nn.Sigmoid | nn.ReLU):

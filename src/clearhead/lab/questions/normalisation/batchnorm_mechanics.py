@@ -1,7 +1,7 @@
 """What does batch normalisation average over, and what are its merits and costs?"""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearhead.lab.parts.batch_norm_lstm import PlainLSTM, StepwiseBatchNormLSTM
-from clearhead.lab.parts.digits import CLASSES, pictures
+from clearhead.lab.parts.digits import CLASSES, Pictures, pictures
 from clearhead.lab.pictures import grouped, label, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
 from clearhead.lab.statistics import Interval, interval
-from clearhead.lab.training import Plan, examples, fit, loss_of, task
+from clearhead.lab.training import Plan, Step, examples, fit, loss_of, task
 from clearhead.model.norm import BatchNorm
 
 EXACT = 1e-12  # largest difference to torch, float64
@@ -121,9 +121,9 @@ class BatchnormMechanics(Question):
             return [{"shape": str(shape), **_against_torch(shape)} for shape in ((9, 5), (9, 5, 7))]
         updates, seed = int(cell["updates"] or 0), int(cell["seed"] or 0)
         if cell["part"] == "digits":
-            return [
-                {"norm": norm, **_digits(str(cell["network"]), norm, updates, seed)} for norm in ("none", "batchnorm")
-            ]
+            kind = str(cell["network"])
+            times = _step_times(kind, min(updates, 60), seed)
+            return [{"norm": norm, **_digits(kind, norm, updates, times[norm], seed)} for norm in ("none", "batchnorm")]
         return [{"norm": norm, "loss": _recurrent(norm, updates, seed)} for norm in ("none", "batchnorm")]
 
     def judge(self, rows: Rows) -> Mapping[str, Judgement]:
@@ -262,7 +262,8 @@ def _against_torch(shape: tuple[int, ...]) -> Row:
 def _ours(norm: BatchNorm, batch: Tensor) -> Tensor:
     """Our norm reads features last, torch's reads them second."""
     last = batch.movedim(1, -1)
-    return norm(last).movedim(-1, 1) if batch.dim() == 3 else norm(batch)
+    result: Tensor = norm(last)
+    return result.movedim(-1, 1)
 
 
 def _apart(left: Tensor, right: Tensor) -> float:
@@ -287,17 +288,14 @@ def _network(kind: str, norm: str) -> nn.Sequential:
     return nn.Sequential(nn.Unflatten(1, (1, 8, 8)), *convolutions, nn.Flatten(), nn.Linear(64, CLASSES))
 
 
-def _digits(kind: str, norm: str, updates: int, seed: int) -> Row:
-    """Steps and seconds to the target, milliseconds of a step, test accuracy where the training loss is first low."""
+def _digits(kind: str, norm: str, updates: int, milliseconds: float, seed: int) -> Row:
+    """Steps and seconds to the target, test accuracy where the training loss is first low."""
     learning, choosing, test = pictures(seed)
     torch.manual_seed(seed)
     network = _network(kind, norm)
-    plan = Plan(updates=updates, warmup=0, schedule="constant", rate=3e-3)
-    durations, losses = [], []
     reached = fitted = None
-    start = time.perf_counter()
-    for step in fit(network, lambda generator: learning.batch(BATCH, generator).loss(network), plan, seed):
-        durations.append(time.perf_counter() - start)
+    losses: list[float] = []
+    for step in _steps(network, learning, updates, seed):
         losses.append(step.loss)
         if step.number % 5 == 0:
             network.eval()
@@ -306,11 +304,36 @@ def _digits(kind: str, norm: str, updates: int, seed: int) -> Row:
             if fitted is None and float(np.mean(losses[-5:])) < FITTED:
                 fitted = test.accuracy(network)
             network.train()
-        start = time.perf_counter()
-    median = float(np.median(durations[2:]))
     needed = reached or updates  # a run that never gets there counts with all its steps
     accuracy = test.accuracy(network.eval()) if fitted is None else fitted
-    return {"steps": needed, "milliseconds": 1000 * median, "seconds": needed * median, "accuracy": accuracy}
+    return {
+        "steps": needed,
+        "milliseconds": milliseconds,
+        "seconds": needed * milliseconds / 1000,
+        "accuracy": accuracy,
+    }
+
+
+def _plan(updates: int) -> Plan:
+    return Plan(updates=updates, warmup=0, schedule="constant", rate=3e-3)
+
+
+def _step_times(kind: str, steps: int, seed: int) -> dict[str, float]:
+    """Median milliseconds of a training step with and without, in turns, so that a busy machine slows both."""
+    learning = pictures(seed)[0]
+    networks = {norm: _network(kind, norm) for norm in ("none", "batchnorm")}
+    runs = {norm: _steps(network, learning, steps + 2, seed) for norm, network in networks.items()}
+    times: dict[str, list[float]] = {norm: [] for norm in runs}
+    for _ in range(steps + 2):
+        for norm, run in runs.items():
+            start = time.perf_counter()
+            next(run)
+            times[norm].append(1000 * (time.perf_counter() - start))
+    return {norm: float(np.median(found[2:])) for norm, found in times.items()}
+
+
+def _steps(network: nn.Module, learning: Pictures, updates: int, seed: int) -> Iterator[Step]:
+    return fit(network, lambda generator: learning.batch(BATCH, generator).loss(network), _plan(updates), seed)
 
 
 def _recurrent(norm: str, updates: int, seed: int) -> float:

@@ -174,7 +174,7 @@ class BatchnormSmallBatch(Question):
         accuracy.set_xscale("log", base=2)
         for axes in (error, accuracy):
             axes.legend(fontsize=7)
-        label(error, x="batch size B (pictures)", y="root mean square error (standard deviations; share)")
+        label(error, x="batch size B (pictures)", y="error (standard deviations; share)")
         label(accuracy, x="batch size B (pictures)", y="accuracy on the test pictures")
         return figure
 
@@ -192,8 +192,8 @@ def _errors(draws: int, seed: int) -> list[Row]:
             norm(activations[torch.randint(len(activations), (size,), generator=generator)])
             mean.append((norm.mean[0] - activations.mean(dim=0)) / activations.std(dim=0))
             variance.append(norm.variance[0] / activations.var(dim=0) - 1)
-        errors = (torch.stack(each).square().mean().sqrt() for each in (mean, variance))
-        rows.append({"size": size, **dict(zip(("mean", "variance"), errors, strict=True))})
+        errors = [float(torch.stack(each).square().mean().sqrt()) for each in (mean, variance)]
+        rows.append({"size": size, "mean": errors[0], "variance": errors[1]})
     return rows
 
 

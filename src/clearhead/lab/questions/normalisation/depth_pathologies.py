@@ -271,7 +271,7 @@ def _start(place: str, layers: int, seed: int) -> Row:
     model = build(decoder(text.vocab, {"decoder_layers": layers, "residual": place}), seed)
     samples = examples(text, 8, seed, "start")
     with recording(model, EVERYTHING) as record:
-        loss_of(logits(model, samples), samples.labels).backward()
+        loss_of(logits(model, samples), samples.labels).backward()  # type: ignore[no-untyped-call]
     hidden = record[f"decoder.blocks.{layers - 1}"]  # (batch, length, d_model)
     own = hidden - hidden.mean(dim=1, keepdim=True)
     first, last = (_gradient(model, each) for each in (0, layers - 1))
@@ -287,7 +287,7 @@ def _cosine(hidden: Tensor) -> float:
 
 
 def _gradient(model: Transformer, block: int) -> float:
-    parameters = model.decoder.blocks[block].feedforward.parameters()  # type: ignore[union-attr]
+    parameters = model.get_submodule(f"decoder.blocks.{block}.feedforward").parameters()
     return float(torch.cat([each.grad.flatten() for each in parameters if each.grad is not None]).norm()) + 1e-45
 
 

@@ -160,7 +160,8 @@ def _invariances(seed: int) -> Row:
     moved = matrix + torch.randn(1, FEATURES, generator=generator, dtype=torch.float64)  # the same for every row
 
     def change(part: LayerNorm | RMSNorm, one: Tensor, other: Tensor) -> Tensor:
-        return (part(one) - part(other)).abs().max().detach()
+        moved: Tensor = (part(one) - part(other)).abs().max().detach()
+        return moved
 
     result = norm(vectors).detach()
     tiny = 1e-3 * vectors / vectors.std(dim=-1, keepdim=True, unbiased=False)
@@ -199,6 +200,7 @@ def _reading(reader: str, updates: int, seed: int) -> Iterable[Row]:
 def _seen(reader: str, vectors: Tensor) -> Tensor:
     """What the classifier gets to see."""
     if reader != "appended":
-        return NORMS.get(reader)(FEATURES)(vectors).detach()
+        seen: Tensor = NORMS.get(reader)(FEATURES)(vectors).detach()
+        return seen
     sizes = vectors.norm(dim=-1, keepdim=True).log()
     return torch.cat((LayerNorm(FEATURES)(vectors).detach(), sizes), dim=1)  # (examples, features + 1)

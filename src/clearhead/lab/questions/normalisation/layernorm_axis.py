@@ -12,7 +12,7 @@ from clearhead.data.synthetic import Task
 from clearhead.lab.parts.replacing import replace_parts
 from clearhead.lab.parts.sentence_norm import SentenceNorm
 from clearhead.lab.parts.whole_source import WholeSource
-from clearhead.lab.pictures import grouped, label, panels, threshold
+from clearhead.lab.pictures import COLOURS, grouped, label, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
@@ -126,7 +126,7 @@ class LayernormAxis(Question):
         for seed in scale.seeds(quick=1, full=5):
             for name, updates in TASKS.items():
                 for norm in TRAINED:
-                    count = scale.pick(quick=10, full=updates)
+                    count = scale.pick(quick=3, full=updates)
                     yield {"part": "training", "task": name, "norm": norm, "updates": count, "seed": seed}
 
     def measure(self, cell: Cell) -> Iterable[Row]:
@@ -228,7 +228,9 @@ class LayernormAxis(Question):
                 (at, _exact(rows, norm, column)) for at, norm in enumerate(NORMS_ON_TRIAL) if _has(rows, norm, column)
             ]
             values = [max(value, 1e-17) for _, value in seen]
-            reach.plot([at for at, _ in seen], values, "os"[place], label=name, markersize=11 - 4 * place)
+            reach.plot(
+                [at for at, _ in seen], values, "os"[place], color=COLOURS[place], label=name, markersize=11 - 4 * place
+            )
         reach.set_yscale("log")
         reach.set_xticks(range(len(names)), names)
         threshold(reach, LEAK, "a leak")
@@ -240,7 +242,7 @@ class LayernormAxis(Question):
             for norm in TRAINED
         }
         grouped(learned, tasks, series)
-        label(learned, x="norm and task", y="accuracy (share of labels)", title="what it learns")
+        label(learned, x="task", y="accuracy (share of labels)", title="what it learns")
         return figure
 
 

@@ -1,6 +1,7 @@
 """Why do Transformers for text use LayerNorm instead of BatchNorm?"""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ TASKS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {  # nam
     ),
 }
 ZH = {"language": "语言模型（解码器）", "topics": "文本分类（编码器）", "digits": "数字图片（编码器）"}
+RATES = (3e-3, 1e-2)  # of which each setting gets the better one
+BOTH = ("layernorm", "batchnorm")
 NAMES = {"layernorm": "LayerNorm", "batchnorm": "BatchNorm", "powernorm": "PowerNorm"}
 
 
@@ -93,19 +96,21 @@ class LayernormVsBatchnorm(Question):
         "它与层归一化不相上下。因此解码器是原理问题，编码器是经验问题。",
     )
     criterion = Text(
-        en="Loss on fresh data in evaluation mode; 'trails' means more than LayerNorm's by a paired interval above 0, "
-        "'near' that the interval lies below +0.05 nats. dynamic: supported if BatchNorm trails in the language "
-        "model with batches of 32 and of 4; refuted if in neither; else depends. meaning: refuted if BatchNorm "
-        "trails in the language model, whose texts are all equally long, and is near on texts of unequal length in "
-        "the encoder; supported if it trails on both and is near on pictures; depends if it trails on neither; else "
-        "inconclusive. small: of its halves, (a) BatchNorm's lag in the language model is larger with batches of 4 "
-        "than of 32 (paired interval), (b) BatchNorm trails on texts of unequal length by over 0.05 nats; both: "
-        "supported; one: depends; none: refuted.",
-        zh="指标为评估模式下新数据的损失；“落后”指比层归一化高、配对区间在 0 以上，“接近”指区间低于 +0.05 nats。动态："
-        "语言模型中批量 32 与 4 时批归一化都落后则成立，都不落后则不成立，其余视情况而定。含义：在长度全相同的语言模"
-        "型上落后、而在长短不一的文本编码器上接近，则不成立；两者都落后且在图片上接近则成立；两者都不落后则视情况而定"
-        "；其余尚无定论。小批量：（甲）语言模型中批归一化的差距在批量 4 时大于 32（配对区间）；（乙）在长短不一的文本"
-        "上落后 0.05 nats 以上；两项都满足则成立，一项则视情况而定，都不满足则不成立。",
+        en="Loss on fresh data in evaluation mode, each setting at the better of two rates; 'trails' means more than "
+        "LayerNorm's by a paired interval above 0, 'near' that the interval lies below +0.05 nats. dynamic: "
+        "supported if BatchNorm trails in the language model with batches of 32 and of 4; depends if in one; refuted "
+        "if both intervals lie below +0.05 nats; else inconclusive. meaning: refuted if BatchNorm trails in the "
+        "language model, whose texts are all equally long, and is near on texts of unequal length in the encoder; "
+        "supported if it trails on both and is near on pictures; depends if it trails on neither; else inconclusive. "
+        "small: of its halves, (a) BatchNorm's lag in the language model is larger with batches of 4 than of 32 "
+        "(paired interval), (b) BatchNorm trails on texts of unequal length by over 0.05 nats; both: supported; one: "
+        "depends; none, with both intervals below +0.05 nats: refuted; else inconclusive.",
+        zh="指标为评估模式下新数据的损失，每种设置取两个学习率中较好者；“落后”指比层归一化高、配对区间在 0 以上，“接"
+        "近”指区间低于 +0.05 nats。动态：语言模型中批量 32 与 4 时批归一化都落后则成立，其一落后则视情况而定，两个区"
+        "间都低于 +0.05 nats 则不成立，其余尚无定论。含义：在长度全相同的语言模型上落后、而在长短不一的文本编码器上接"
+        "近，则不成立；两者都落后且在图片上接近则成立；两者都不落后则视情况而定；其余尚无定论。小批量：（甲）语言模型"
+        "中批归一化的差距在批量 4 时大于 32（配对区间）；（乙）在长短不一的文本上落后 0.05 nats 以上；两项都满足则成"
+        "立，一项则视情况而定，都不满足且两个区间都低于 +0.05 nats 则不成立，其余尚无定论。",
     )
     parts = (
         "clearhead.model.norm.layernorm:LayerNorm",
@@ -120,13 +125,12 @@ class LayernormVsBatchnorm(Question):
     )
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
-        updates = scale.pick(quick=3, full=120)
-        for seed in scale.seeds(quick=1, full=4):
-            for name in TASKS:
-                for norm in NAMES:
-                    yield {"task": name, "norm": norm, "batch": 32, "updates": updates, "seed": seed}
-            for norm in ("layernorm", "batchnorm"):
-                yield {"task": "language", "norm": norm, "batch": 4, "updates": updates, "seed": seed}
+        settings = [*((name, norm, 32) for name in TASKS for norm in NAMES), *(("language", norm, 4) for norm in BOTH)]
+        for seed in scale.seeds(quick=1, full=3):
+            for name, norm, batch in settings:
+                for rate in scale.pick(quick=RATES[:1], full=RATES):
+                    updates = scale.pick(quick=3, full=120)
+                    yield {"task": name, "norm": norm, "batch": batch, "rate": rate, "updates": updates, "seed": seed}
 
     def measure(self, cell: Cell) -> Iterable[Row]:
         name, seed, batch = str(cell["task"]), int(cell["seed"] or 0), int(cell["batch"] or 0)
@@ -134,7 +138,9 @@ class LayernormVsBatchnorm(Question):
         learned, fresh = task(kind, options), task(kind, {**options, **({"split": "test"} if name == "digits" else {})})
         shape = decoder if name == "language" else encoder
         model = build(shape(max(learned.vocab, 1), {**changes, "norm": str(cell["norm"])}), seed)
-        for _ in train(model, learned, Plan(updates=int(cell["updates"] or 0), batch=batch), seed):
+        for _ in train(
+            model, learned, Plan(updates=int(cell["updates"] or 0), batch=batch, rate=float(cell["rate"] or 0)), seed
+        ):
             pass
         samples = examples(fresh, 512, seed, "score")
         with torch.no_grad():
@@ -144,16 +150,26 @@ class LayernormVsBatchnorm(Question):
         return [{"loss": loss - (fresh.best or 0.0), "training_loss": training - (fresh.best or 0.0), "drift": drift}]
 
     def judge(self, rows: Rows) -> Mapping[str, Judgement]:
+        rows = _tuned(rows)
         lag = {name: _lag(rows, name, 32) for name in TASKS}
         few = _lag(rows, "language", 4)
         known = few.count > 1
         trails = [lag["language"].above, few.above]
-        dynamic = Verdict.SUPPORTED if all(trails) else Verdict.DEPENDS if any(trails) else Verdict.REFUTED
+        dynamic = (
+            Verdict.SUPPORTED
+            if all(trails)
+            else Verdict.DEPENDS
+            if any(trails)
+            else Verdict.REFUTED
+            if max(lag["language"].high, few.high) < NEAR
+            else Verdict.INCONCLUSIVE
+        )
         more = interval(
             [left - right for left, right in zip(_lags(rows, "language", 4), _lags(rows, "language", 32), strict=True)]
         )
         halves = more.above + (lag["topics"].low > NEAR)
-        small = (Verdict.REFUTED, Verdict.DEPENDS, Verdict.SUPPORTED)[halves]
+        sure = max(more.high, lag["topics"].high) < NEAR
+        small = (Verdict.REFUTED if sure else Verdict.INCONCLUSIVE, Verdict.DEPENDS, Verdict.SUPPORTED)[halves]
         listed_en = ", ".join(f"{name} {lag[name].mean:+.3f}" for name in TASKS)
         listed_zh = ",".join(f"{ZH[name]} {lag[name].mean:+.3f}" for name in TASKS)
         return {
@@ -185,6 +201,7 @@ class LayernormVsBatchnorm(Question):
         }
 
     def answer(self, rows: Rows) -> Answer:
+        rates, rows = rows.distinct("rate"), _tuned(rows)
         lag = {name: _lag(rows, name, 32) for name in TASKS}
         flattered = {norm: _flattered(rows, "language", norm) for norm in NAMES}
         drift = {name: rows.mean("drift", task=name, norm="batchnorm", batch=32) for name in TASKS}
@@ -194,14 +211,15 @@ class LayernormVsBatchnorm(Question):
             short=Text(
                 en=f"BatchNorm's loss minus LayerNorm's is {lag['language'].mean:+.2f} nats in a decoder, "
                 f"{lag['topics'].mean:+.2f} in an encoder of text and {lag['digits'].mean:+.2f} in one of pictures. "
-                f"In a decoder there is a principle: in training the statistics contain the tokens to come, and the "
-                f"loss looks {flattered['batchnorm']:.2f} nats better than it is in evaluation on the same texts "
-                f"(LayerNorm: {flattered['layernorm']:.2f}). LayerNorm computes the same in training, in evaluation "
-                f"and token by token.",
+                f"A flaw of principle remains in decoders: in training the statistics contain the tokens to come. "
+                f"Here the loss looks {flattered['batchnorm']:+.3f} nats better in training mode than in evaluation "
+                f"on the same texts (LayerNorm: {flattered['layernorm']:+.3f}). LayerNorm computes the same in "
+                f"training, in evaluation and token by token.",
                 zh=f"批归一化与层归一化的损失之差：解码器 {lag['language'].mean:+.2f} nats，文本编码器 "
-                f"{lag['topics'].mean:+.2f}，图片编码器 {lag['digits'].mean:+.2f}。对解码器来说这有原理上的原因：训练"
-                f"时的统计量包含后文的词，同样的文本，训练模式的损失比评估模式低 {flattered['batchnorm']:.2f} nats（"
-                f"层归一化为 {flattered['layernorm']:.2f}）。层归一化在训练、评估和逐词生成时的计算完全相同。",
+                f"{lag['topics'].mean:+.2f}，图片编码器 {lag['digits'].mean:+.2f}。对解码器而言，原理上的缺陷始终存在"
+                f"：训练时的统计量包含后文的词。这里同样的文本，训练模式的损失比评估模式低 "
+                f"{flattered['batchnorm']:+.3f} nats（层归一化为 {flattered['layernorm']:+.3f}）。层归一化在训练、评"
+                f"估和逐词生成时的计算完全相同。",
             ),
             imprecise=Text(
                 en=f"Neither unequal length nor the meaning of places enters pooled BatchNorm with a mask. Its "
@@ -213,12 +231,14 @@ class LayernormVsBatchnorm(Question):
                 f"{drift['digits']:.2f}；文本是否漂移更大，要看这些数字，而不能想当然。",
             ),
             limits=Text(
-                en=f"2 layers of width 32, synthetic text and 8 x 8 digits, {rows.distinct('updates')[0]} updates at "
-                f"one rate, {seeds} seed(s). PowerNorm here is the variant with statistics of the batch (against "
-                f"LayerNorm: language {power['language']:+.2f}, topics {power['topics']:+.2f}, digits "
+                en=f"2 layers of width 32, synthetic text and 8 x 8 digits, {rows.distinct('updates')[0]} updates, "
+                f"the better of {len(rates)} rate(s), {seeds} seed(s); larger models on real text may differ (Shen "
+                f"et al. report a clear loss there). PowerNorm here is the variant with statistics of the batch "
+                f"(against LayerNorm: language {power['language']:+.2f}, topics {power['topics']:+.2f}, digits "
                 f"{power['digits']:+.2f} nats).",
-                zh=f"2 层、宽 32，合成文本与 8×8 数字，单一学习率 {rows.distinct('updates')[0]} 次更新，{seeds} 个种"
-                f"子。这里的 PowerNorm 是使用当批统计量的版本（与层归一化之差：语言 {power['language']:+.2f}，主题 "
+                zh=f"2 层、宽 32，合成文本与 8×8 数字，{rows.distinct('updates')[0]} 次更新，取 {len(rates)} 个学习率"
+                f"中较好者，{seeds} 个种子；更大的模型和真实文本可能不同（Shen 等人报告那里差距明显）。这里的 "
+                f"PowerNorm 是使用当批统计量的版本（与层归一化之差：语言 {power['language']:+.2f}，主题 "
                 f"{power['topics']:+.2f}，数字 {power['digits']:+.2f} nats）。",
             ),
             caption=Text(
@@ -229,6 +249,7 @@ class LayernormVsBatchnorm(Question):
         )
 
     def draw(self, rows: Rows) -> Figure:
+        rows = _tuned(rows)
         figure, (losses, gaps) = panels(2, width=5.0, height=3.6)
         for axes, values in ((losses, _losses), (gaps, _gaps)):
             series = {shown: [interval(values(rows, name, norm)) for name in TASKS] for norm, shown in NAMES.items()}
@@ -252,6 +273,19 @@ def _in_training(model: Transformer, batches: list[Any]) -> tuple[float, float |
         for norm, (mean, variance) in zip(norms, kept, strict=True):
             drifts.append(float(((norm.mean - mean) / (variance + norm.epsilon).sqrt()).square().mean().sqrt()))
     return float(np.mean(losses)), float(np.mean(drifts)) if drifts else None
+
+
+def _tuned(rows: Rows) -> Rows:
+    """Of each task, norm and batch size the runs at its better rate, by the mean over seeds."""
+    kept: list[Row] = []
+    for name, norm, batch in dict.fromkeys((each["task"], each["norm"], each["batch"]) for each in rows):
+        own = rows.where(task=name, norm=norm, batch=batch)
+        kept += own.where(rate=min(own.distinct("rate"), key=partial(_at_rate, own)))
+    return Rows(kept)
+
+
+def _at_rate(rows: Rows, rate: float) -> float:
+    return rows.mean("loss", rate=rate)
 
 
 def _lags(rows: Rows, name: str, batch: int, norm: str = "batchnorm") -> list[float]:

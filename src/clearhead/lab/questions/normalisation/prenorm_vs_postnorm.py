@@ -259,11 +259,12 @@ def _against_torch() -> Row:
     ours = {place: _block(place, hidden) for place in ("post", "pre")}
     theirs = {place: _torch_layer(place, hidden) for place in ("post", "pre")}
     found = {place: float((ours[place] - theirs[place]).abs().max()) for place in ours}
-    return {**found, "exchanged": (ours["post"] - theirs["pre"]).abs().max()}
+    return {**found, "exchanged": float((ours["post"] - theirs["pre"]).abs().max())}
 
 
 def _parts(place: str) -> nn.Module:
-    return build(encoder(11, {"residual": place, "encoder_layers": 1}), 0).double().encoder.blocks[0]  # type: ignore[return-value]
+    model = build(encoder(11, {"residual": place, "encoder_layers": 1}), 0).double()
+    return model.get_submodule("encoder.blocks.0")
 
 
 @torch.no_grad()
@@ -301,8 +302,10 @@ def _gradient(place: str, layers: int, seed: int) -> float:
     text = task("markov", {"length": 8})
     model = build(decoder(text.vocab, {"decoder_layers": layers, "residual": place}), seed)
     samples = examples(text, 8, seed, "start")
-    loss_of(logits(model, samples), samples.labels).backward()
-    return float(model.decoder.blocks[-1].feedforward.inner.weight.grad.norm())  # type: ignore[union-attr, operator, index]
+    loss_of(logits(model, samples), samples.labels).backward()  # type: ignore[no-untyped-call]
+    gradient = model.get_parameter(f"decoder.blocks.{layers - 1}.feedforward.inner.weight").grad
+    assert gradient is not None
+    return float(gradient.norm())
 
 
 def _exponent(rows: Rows, place: str) -> Interval:
@@ -313,12 +316,16 @@ def _exponent(rows: Rows, place: str) -> Interval:
 def _best_rate(rows: Rows, place: str) -> float:
     """With warm-up, on average of the seeds; the same number of rates is tried for all."""
     own = rows.where(part="training", place=place, warm=True)
-    return min(own.distinct("rate"), key=lambda rate: own.mean("excess", rate=rate))
+    return float(min(own.distinct("rate"), key=lambda rate: own.mean("excess", rate=rate)))
+
+
+def _best_setting(rows: Rows, place: str) -> Cell:
+    return {"place": place, "warm": True, "rate": _best_rate(rows, place)}
 
 
 def _gain(rows: Rows, place: str) -> Interval:
     """Loss without norm minus loss with, each at its best rate, paired by seed."""
-    left, right = ({"place": each, "warm": True, "rate": _best_rate(rows, each)} for each in ("no norm", place))
+    left, right = (_best_setting(rows, each) for each in ("no norm", place))
     return interval(rows.where(part="training").paired("excess", left, right))
 
 

@@ -275,7 +275,7 @@ def _ratio(setting: str, layers: int, seed: int) -> float:
     for network in networks:
         hidden = _block(residual, norm).double()(hidden, network)
     above = torch.randn_like(hidden)
-    hidden.backward(above)
+    hidden.backward(above)  # type: ignore[no-untyped-call]
     assert start.grad is not None
     return float(start.grad.norm() / above.norm())
 
@@ -299,9 +299,9 @@ def _cancelled(layers: int) -> float:
     hidden: Tensor = start
     for _ in range(layers):
         turn = torch.linalg.qr(torch.randn(WIDTH, WIDTH, dtype=torch.float64)).Q
-        hidden = residual(hidden, lambda x, turn=turn: -x + EPSILON * x @ turn)  # type: ignore[misc]
+        hidden = residual(hidden, lambda x, turn=turn: -x + EPSILON * x @ turn)
     above = torch.randn_like(hidden)
-    hidden.backward(above)
+    hidden.backward(above)  # type: ignore[no-untyped-call]
     assert start.grad is not None
     return float(start.grad.norm() / above.norm())
 
@@ -314,8 +314,8 @@ def _spectrum(residual: str, seed: int) -> Row:
     def through(hidden: Tensor) -> Tensor:
         return model.decoder.body(hidden, torch.arange(4)[None], CAUSAL, None, NO_CACHE).flatten()
 
-    jacobian = torch.autograd.functional.jacobian(through, start).reshape(4 * WIDTH, 4 * WIDTH)
-    values = torch.linalg.svdvals(jacobian)
+    jacobian = torch.autograd.functional.jacobian(through, start)  # type: ignore[no-untyped-call]
+    values = torch.linalg.svdvals(jacobian.reshape(4 * WIDTH, 4 * WIDTH))
     return {"largest": values.max(), "median": values.median(), "smallest": values.min()}
 
 

@@ -271,7 +271,7 @@ def _sizes(seed: int) -> list[Row]:
             for shortcut in (False, True):
                 for layer, hidden in enumerate(_pass(gain, norm, seed, shortcut=shortcut)):
                     if layer in SHOWN:
-                        size = hidden.square().mean().sqrt().log()
+                        size = float(hidden.square().mean().sqrt().log())
                         rows.append(
                             {"gain": gain, "norm": norm, "shortcut": shortcut, "layer": layer, "log_size": size}
                         )

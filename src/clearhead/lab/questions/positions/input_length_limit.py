@@ -1,6 +1,7 @@
 """Why is the length of the input limited, and which limits are hard?"""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 
 import torch
 from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ class InputLengthLimit(Question):
     )
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
-        for length in scale.pick(quick=(256, 512, 1024), full=(256, 512, 1024, 2048, 4096)):
+        for length in scale.pick(quick=(128, 256, 512), full=(256, 512, 1024, 2048, 4096)):
             yield {"part": "cost", "length": length}
         yield {"part": "tables"}
         updates = scale.pick(quick=8, full=300)
@@ -127,9 +128,13 @@ class InputLengthLimit(Question):
 
     def answer(self, rows: Rows) -> Answer:
         longest = max(rows.where(part="cost").distinct("length"))
-        bytes_ = {each: rows.one("bytes", part="cost", way=each, length=longest) / 2**20 for each in ("scores kept", "tiles")}
+        bytes_ = {
+            each: rows.one("bytes", part="cost", way=each, length=longest) / 2**20 for each in ("scores kept", "tiles")
+        }
         refusing = ", ".join(str(row["position"]) for row in rows.where(part="tables", next=False))
-        at_four = {each: rows.mean("accuracy", part="accuracy", way=each, length=4 * SEEN) for each in (*SCHEMES, *REMEDIES)}
+        at_four = {
+            each: rows.mean("accuracy", part="accuracy", way=each, length=4 * SEEN) for each in (*SCHEMES, *REMEDIES)
+        }
         return Answer(
             short=Text(
                 en=f"Three limits, one of them hard. Cost: one head over {longest} tokens holds {bytes_['scores kept']:.0f} MiB if all scores are kept and {bytes_['tiles']:.1f} MiB in tiles, "
@@ -251,7 +256,7 @@ def _growth(rows: Rows, way: str) -> float:
     """The exponent of what a doubled length adds to the peak."""
     cost = rows.where(part="cost", way=way)
     lengths, held = cost.column("length"), cost.column("bytes")
-    return exponent(lengths[:-1], [more - less for less, more in zip(held[:-1], held[1:], strict=True)]).mean
+    return exponent(lengths[:-1], [more - less for less, more in pairwise(held)]).mean
 
 
 def _exponent(rows: Rows, way: str, column: str) -> float:

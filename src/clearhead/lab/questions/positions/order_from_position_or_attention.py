@@ -82,7 +82,14 @@ class OrderFromPositionOrAttention(Question):
                 for mask in MASKS:
                     for position in POSITIONS:
                         for updates in scale.pick(quick=(15,), full=(0, 300)):
-                            yield {"part": "probe", "task": each, "mask": mask, "position": position, "updates": updates, "seed": seed}
+                            yield {
+                                "part": "probe",
+                                "task": each,
+                                "mask": mask,
+                                "position": position,
+                                "updates": updates,
+                                "seed": seed,
+                            }
 
     def measure(self, cell: Cell) -> Iterable[Row]:
         if cell["part"] == "counter":
@@ -99,9 +106,9 @@ class OrderFromPositionOrAttention(Question):
                 _verdict(counter, causal, blind),
                 Text(
                     en=f"The counting head is exact to {counter:.1g}. Without position encoding a linear probe explains {causal.mean:.1%} of "
-                    f"the variance of positions in a causal model, at most {max(seen, 0.0):.1%} in one without mask.",
+                    f"the variance of positions in a causal model, at most {max(seen, 0.0):.1%} in one without mask (counts as known: {READ:.0%}, as unknown: {NOTHING:.0%}).",
                     zh=f"计数的头精确到 {counter:.1g}。没有位置编码时，线性探针在因果模型中解释了位置方差的 {causal.mean:.1%}，在无遮挡的模型中至多 "
-                    f"{max(seen, 0.0):.1%}。",
+                    f"{max(seen, 0.0):.1%}（知道的门槛为 {READ:.0%}，不知道为 {NOTHING:.0%}）。",
                 ),
             )
         }
@@ -109,7 +116,9 @@ class OrderFromPositionOrAttention(Question):
     def answer(self, rows: Rows) -> Answer:
         causal, blind = (max(_best(rows, mask, each).mean for each in TEXTS) for mask in MASKS)
         fresh = rows.where(part="probe", updates=min(rows.distinct("updates")))
-        untrained = max(fresh.mean("known", mask="causal", position="none", task=each, place="blocks.1") for each in TEXTS)
+        untrained = max(
+            fresh.mean("known", mask="causal", position="none", task=each, place="blocks.1") for each in TEXTS
+        )
         solved = {(m, p): _accuracy(rows, m, p, "reverse") for m in MASKS for p in POSITIONS}
         start = min(fresh.distinct("updates"))
         return Answer(
@@ -153,7 +162,9 @@ class OrderFromPositionOrAttention(Question):
             axes.axhline(NOTHING, color=COLOURS[6], linestyle=":", linewidth=1.2)
             axes.set_xticks(range(len(PLACES)), ["embedding", "block 1", "block 2"])
             axes.set_ylim(-0.15, 1.1)
-            label(axes, x="layer", y="variance of the position that is read (R²)", title=f"position encoding: {position}")
+            label(
+                axes, x="layer", y="variance of the position that is read (R²)", title=f"position encoding: {position}"
+            )
         drawn[0].legend(fontsize=7, loc="center right")
         return figure
 

@@ -135,8 +135,8 @@ class RelativePositionTransformerXL(Question):
                 + "。",
             ),
             caption=Text(
-                en="Left: largest error of each way to compute the same. Right: how far before its segment a token still changes an output.",
-                zh="左：各种等价算法的最大误差。右：本段之前多远的词仍能改变输出。",
+                en="Left: largest error of each way to compute the same (no bar: exactly 0). Right: how far before its segment a token still changes an output.",
+                zh="左：各种等价算法的最大误差（没有柱子表示恰为 0）。右：本段之前多远的词仍能改变输出。",
             ),
         )
 
@@ -153,7 +153,13 @@ class RelativePositionTransformerXL(Question):
         measured = rows.where(part="reach")
         for place, memory in enumerate(measured.distinct("memory")):
             layers = measured.distinct("layers")
-            line(reach, layers, [measured.mean("reach", memory=memory, layers=each) for each in layers], f"memory {memory}", place)
+            line(
+                reach,
+                layers,
+                [measured.mean("reach", memory=memory, layers=each) for each in layers],
+                f"memory {memory}",
+                place,
+            )
         reach.set_xticks(measured.distinct("layers"))
         reach.set_ylim(bottom=0)
         reach.legend(fontsize=8)
@@ -202,7 +208,8 @@ def _terms(layer: XLLayer, query: Tensor, key: Tensor) -> Tensor:
                 q, k = query[head, i], key[head, j]
                 pairs = ((q, k), (q, distance), (layer.content[head], k), (layer.distance[head], distance))
                 found[:, head, i, j] = torch.stack([one @ other for one, other in pairs])
-    return D_HEAD**-0.5 * found
+    scaled: Tensor = D_HEAD**-0.5 * found
+    return scaled
 
 
 def _trick(layer: XLLayer, query: Tensor, key: Tensor) -> Tensor:
@@ -212,7 +219,8 @@ def _trick(layer: XLLayer, query: Tensor, key: Tensor) -> Tensor:
     by_distance = (query + layer.distance[:, None]) @ states.mT  # (heads, queries, keys)
     padded = torch.cat([by_distance.new_zeros(HEADS, QUERIES, 1), by_distance], dim=2)
     shifted = padded.view(HEADS, keys + 1, QUERIES)[:, 1:].reshape(HEADS, QUERIES, keys)
-    return D_HEAD**-0.5 * ((query + layer.content[:, None]) @ key.mT + shifted)
+    scores: Tensor = D_HEAD**-0.5 * ((query + layer.content[:, None]) @ key.mT + shifted)
+    return scores
 
 
 def _absolute(layer: XLLayer, query: Tensor, key: Tensor) -> float:

@@ -190,7 +190,12 @@ class RopeRelative(Question):
             axes.set_xscale("log", base=2)
             axes.set_xticks(LENGTHS, [str(each) for each in LENGTHS])
             axes.legend(fontsize=7)
-            label(axes, x="tokens of a text", y="rise of the loss (nats per token)", title=f"{kind}, learned with {SEEN} tokens")
+            label(
+                axes,
+                x="tokens of a text",
+                y="rise of the loss (nats per token)",
+                title=f"{kind}, learned with {SEEN} tokens",
+            )
         return figure
 
 
@@ -199,8 +204,11 @@ def _exact(shifts: int, seed: int) -> Row:
     generator = torch.Generator().manual_seed(seed)
     query, key, words = torch.randn(3, 1, 1, LENGTH, WIDTH, generator=generator, dtype=torch.float64)
     here = torch.arange(LENGTH)[None]
-    by_pairs, by_halves = (Rotary(WIDTH, 1, WIDTH, LENGTH, layout=each) for each in ("pairs", "halves"))  # type: ignore[arg-type]
-    plain, maps = _scores(by_pairs, query, key, here), torch.randn(2, WIDTH, WIDTH, generator=generator).double() / WIDTH**0.5
+    by_pairs, by_halves = (Rotary(WIDTH, 1, WIDTH, LENGTH, layout=each) for each in ("pairs", "halves"))
+    plain, maps = (
+        _scores(by_pairs, query, key, here),
+        torch.randn(2, WIDTH, WIDTH, generator=generator).double() / WIDTH**0.5,
+    )
     early = _early(by_pairs, words, maps, here)
     found = {"shift": 0.0, "early": 0.0}
     for shift in torch.randint(1, FARTHEST, (shifts,), generator=generator).tolist():
@@ -245,15 +253,15 @@ def _angles() -> Tensor:
 
 def _complex(states: Tensor) -> Tensor:
     """Each pair as a complex number times exp(i angle)."""
-    numbers = torch.view_as_complex(states.unflatten(-1, (-1, 2)).contiguous())
+    numbers = torch.view_as_complex(states.reshape(*states.shape[:-1], -1, 2))
     return torch.view_as_real(numbers * torch.polar(torch.ones_like(_angles()), _angles())).flatten(-2)
 
 
 def _matrix(states: Tensor) -> Tensor:
     """Each vector times a matrix of 2 x 2 rotations."""
     angle = _angles()
-    blocks = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=-1).unflatten(-1, (2, 2))
-    matrices = torch.stack([torch.block_diag(*each) for each in blocks])  # (length, width, width)
+    blocks = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=-1).view(LENGTH, -1, 2, 2)
+    matrices = torch.stack([torch.block_diag(*each) for each in blocks])  # type: ignore[no-untyped-call]  # (length, width, width)
     return (matrices @ states[..., None]).squeeze(-1)
 
 
@@ -282,9 +290,9 @@ def _decay(base: float) -> Iterable[Row]:
         key = _turned(rotary, states[1], torch.full((1, 1000), offset))
         yield {
             "offset": offset,
-            "bound": sums.mean() / most.mean(),
-            "alike": angles.cos().mean(),
-            "random": (states[0] * key).sum(dim=-1).abs().mean() / WIDTH**0.5,
+            "bound": float(sums.mean() / most.mean()),
+            "alike": float(angles.cos().mean()),
+            "random": float((states[0] * key).sum(dim=-1).abs().mean()) / WIDTH**0.5,
         }
 
 
@@ -293,7 +301,11 @@ def _lengths(kind: str, updates: int, seed: int) -> Iterable[Row]:
     model = learner(kind, {"position": "rope"}, updates, seed)
     for stretch in STRETCHES:
         for length in LENGTHS:
-            yield {"stretch": stretch, "length": length, "loss": read(_stretched(model, stretch, length), kind, length, seed).loss}
+            yield {
+                "stretch": stretch,
+                "length": length,
+                "loss": read(_stretched(model, stretch, length), kind, length, seed).loss,
+            }
 
 
 def _stretched(model: Transformer, stretch: str, length: int) -> Transformer:

@@ -95,7 +95,9 @@ class SinusoidalExtrapolation(Question):
     def judge(self, rows: Rows) -> Mapping[str, Judgement]:
         error = rows.one("error", part="table")
         rises = {kind: _rise(rows, "sinusoidal", kind) for kind in TEXTS}
-        others = ", ".join(f"{s} {_rise(rows, s, 'markov').mean:+.2f}" for s in rows.distinct("scheme") if s != "sinusoidal")
+        others = ", ".join(
+            f"{s} {_rise(rows, s, 'markov').mean:+.2f}" for s in rows.distinct("scheme") if s != "sinusoidal"
+        )
         shown = ", ".join(f"{kind} {rise}" for kind, rise in rises.items())
         return {
             "extends": Judgement(

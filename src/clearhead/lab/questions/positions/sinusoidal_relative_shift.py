@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from clearhead.lab.parts.longer import learner
+from clearhead.lab.parts.longer import SEEN, learner
 from clearhead.lab.pictures import bars, label, line, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
@@ -48,7 +48,8 @@ class SinusoidalRelativeShift(Question):
             ),
             Source("002", "1.1(2)3)"),
             note=Text(
-                en="The paper says: by a linear map that depends on k alone.", zh="原论文的说法是：由只依赖 k 的线性映射得到。"
+                en="The paper says: by a linear map that depends on k alone.",
+                zh="原论文的说法是：由只依赖 k 的线性映射得到。",
             ),
         ),
         Claim(
@@ -197,7 +198,9 @@ class SinusoidalRelativeShift(Question):
 
     def draw(self, rows: Rows) -> Figure:
         figure, (residuals, scores) = panels(2, width=4.8)
-        bars(residuals, [each.replace(" ", "\n") for each in CODES], [rows.mean("residual", code=each) for each in CODES])
+        bars(
+            residuals, [each.replace(" ", "\n") for each in CODES], [rows.mean("residual", code=each) for each in CODES]
+        )
         residuals.set_yscale("log")
         threshold(residuals, SMALL, "holds below")
         residuals.legend(fontsize=8)
@@ -209,7 +212,12 @@ class SinusoidalRelativeShift(Question):
         scores.set_ylim(top=9)
         scores.legend(fontsize=7, ncols=2, loc="upper right")
         label(residuals, x="code", y="relative residual of the shift", title="is there a linear shift?")
-        label(scores, x="position of the query (key 8 before it)", y="score / standard deviation", title="does only the offset count?")
+        label(
+            scores,
+            x="position of the query (key 8 before it)",
+            y="score / standard deviation",
+            title="does only the offset count?",
+        )
         return figure
 
 
@@ -232,19 +240,23 @@ def _code(name: str, updates: int, seed: int) -> Tensor:
     at = torch.arange(LONGEST)
     angles = _angles(at)
     if name == "learned":
-        return learner("delay", {"position": "learned"}, updates, seed).decoder.embedding_sum.position.table[:16].detach().double()
+        model = learner("delay", {"position": "learned"}, updates, seed)
+        rows = model.get_parameter("decoder.embedding_sum.position.table")[:SEEN]
+        return rows.detach().double()
     made: dict[str, Callable[[], Tensor]] = {
         "sinusoidal": lambda: waves(at, WIDTH, BASE, "pairs"),
         "damped": lambda: waves(at, WIDTH, BASE, "pairs") * torch.exp(-DECAY * at.double())[:, None],
         "triangle wave": lambda: _pairs(_triangle(angles), _triangle(angles + math.pi / 2)),
-        "random": lambda: torch.randn(LONGEST, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),
+        "random": lambda: torch.randn(
+            LONGEST, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        ),
     }
     return made[name]()
 
 
 def _residual(table: Tensor, shift: int) -> float:
     """What the best 2 x 2 map of each pair leaves of the shifted code, relative to it; the mean square over all pairs."""
-    before, after = (part.unflatten(1, (-1, 2)).transpose(0, 1) for part in (table[:-shift], table[shift:]))
+    before, after = (part.view(len(part), -1, 2).transpose(0, 1) for part in (table[:-shift], table[shift:]))
     fitted = before @ torch.linalg.lstsq(before, after).solution  # (pairs, positions, 2)
     return float((fitted - after).norm() / after.norm())
 
@@ -262,24 +274,32 @@ def _scores(kind: str, updates: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if kind == "trained":
         model = learner("delay", {"position": "sinusoidal", "heads": 1}, updates, seed)
-        matrices = model.decoder.blocks[0].attention.projections.matrices()
-        code = waves(torch.arange(SPAN), 32, BASE, "pairs")
-        return (code @ matrices["query"].T.double() @ matrices["key"].double() @ code.T).detach()
+        weight = model.get_parameter("decoder.blocks.0.attention.projections.weight").detach().double()
+        query, key, _ = weight.chunk(3)  # row blocks of the fused projection
+        code = waves(torch.arange(SPAN), query.shape[1], BASE, "pairs")
+        trained: Tensor = code @ query.T @ key @ code.T
+        return trained
     code = waves(torch.arange(SPAN), WIDTH, BASE, "pairs")
-    bilinear = {"none": lambda: torch.eye(WIDTH).double(), "random": lambda: _random(generator), "commuting": lambda: _commuting(generator)}
+    bilinear: dict[str, Callable[[], Tensor]] = {
+        "none": lambda: torch.eye(WIDTH).double(),
+        "random": lambda: _random(generator),
+        "commuting": lambda: _commuting(generator),
+    }
     return code @ bilinear[kind]() @ code.T
 
 
 def _random(generator: torch.Generator) -> Tensor:
     query, key = torch.randn(2, WIDTH, WIDTH, generator=generator, dtype=torch.float64)
-    return query @ key.T / WIDTH
+    matrix: Tensor = query @ key.T / WIDTH
+    return matrix
 
 
 def _commuting(generator: torch.Generator) -> Tensor:
     """A random turn and stretch of each pair: what commutes with all rotations of the pairs."""
     turn, stretch = torch.randn(2, WIDTH // 2, generator=generator, dtype=torch.float64)
     blocks = [torch.tensor([[s, -t], [t, s]]) for s, t in zip(stretch.tolist(), turn.tolist(), strict=True)]
-    return torch.block_diag(*blocks).double()
+    matrix: Tensor = torch.block_diag(*blocks).double()  # type: ignore[no-untyped-call]
+    return matrix
 
 
 def _left_open(scores: Tensor) -> float:

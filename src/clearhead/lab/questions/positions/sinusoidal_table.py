@@ -96,9 +96,11 @@ class SinusoidalTable(Question):
             return _read(width, length, int(cell["seed"] or 0))
         if cell["part"] == "offsets":
             table = _table(OFFSETS, width)
-            return [{"offset": k, "product": table[0] @ table[k]} for k in range(OFFSETS)]
+            return [{"offset": k, "product": float(table[0] @ table[k])} for k in range(OFFSETS)]
         small = _table(SHOWN, FEATURES)
-        return [{"position": p, **{f"f{f}": round(float(small[p, f]), 3) for f in range(FEATURES)}} for p in range(SHOWN)]
+        return [
+            {"position": p, **{f"f{f}": round(float(small[p, f]), 3) for f in range(FEATURES)}} for p in range(SHOWN)
+        ]
 
     def judge(self, rows: Rows) -> Mapping[str, Judgement]:
         table = rows.where(part="rows")
@@ -110,7 +112,13 @@ class SinusoidalTable(Question):
         read = min(rows.column("right", part="noise", noise=0.0))
         least = min(float(row["distance"] or 0) for row in wide)
         usual = table.one("distance", format="float64", width=USUAL)
-        everywhere = Verdict.DEPENDS if 0 < len(with_equal) < len(table) else Verdict.REFUTED if with_equal else Verdict.SUPPORTED
+        everywhere = (
+            Verdict.DEPENDS
+            if 0 < len(with_equal) < len(table)
+            else Verdict.REFUTED
+            if with_equal
+            else Verdict.SUPPORTED
+        )
         return {
             "definition": Judgement(
                 Verdict.SUPPORTED if max(error, norm) <= EXACT and distinct else Verdict.REFUTED,
@@ -181,7 +189,9 @@ class SinusoidalTable(Question):
         products.legend(fontsize=8)
         noisy = rows.where(part="noise")
         for place, width in enumerate(noisy.distinct("width")):
-            line(noise, NOISES, [noisy.mean("right", width=width, noise=each) for each in NOISES], f"d = {width}", place)
+            line(
+                noise, NOISES, [noisy.mean("right", width=width, noise=each) for each in NOISES], f"d = {width}", place
+            )
         noise.legend(fontsize=8)
         label(heat, x="feature", y="position (tokens)")
         label(products, x="offset k (tokens)", y="inner product of rows 0 and k")
@@ -197,7 +207,8 @@ def _table(length: int, width: int) -> Tensor:
 def _formula(length: int, width: int) -> Tensor:
     """The paper's formula, number by number."""
     rows = [
-        [(math.cos if f % 2 else math.sin)(p / BASE ** ((f - f % 2) / width)) for f in range(width)] for p in range(length)
+        [(math.cos if f % 2 else math.sin)(p / BASE ** ((f - f % 2) / width)) for f in range(width)]
+        for p in range(length)
     ]
     return torch.tensor(rows, dtype=torch.float64)
 
@@ -213,7 +224,7 @@ def _rows(width: int, length: int) -> Iterable[Row]:
             "format": name,
             "error": first_error if name == "float64" else float((computed - true).abs().max()),
             "norm_error": float((kept.double().norm(dim=1) - math.sqrt(width / 2)).abs().max()),
-            "equal": length - len(kept.unique(dim=0)),
+            "equal": length - len(torch.unique(kept, dim=0)),
             "distance": _nearest(kept.double()),
             "embedding": _embedding_length(width),
         }

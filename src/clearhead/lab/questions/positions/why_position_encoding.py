@@ -106,7 +106,9 @@ class WhyPositionEncoding(Question):
             return _changes(int(cell["draws"] or 0), seed)
         which, name = WhichFirst(), str(cell["model"])
         made = decoder if name == "attention, causal" else encoder
-        model = trained(made(which.vocab, {**HEAD, **MODELS[name]}), which, Plan(updates=int(cell["updates"] or 0)), seed)
+        model = trained(
+            made(which.vocab, {**HEAD, **MODELS[name]}), which, Plan(updates=int(cell["updates"] or 0)), seed
+        )
         return [{"accuracy": score(model, which, seed, 2048).accuracy}]
 
     def judge(self, rows: Rows) -> Mapping[str, Judgement]:

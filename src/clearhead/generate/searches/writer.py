@@ -1,0 +1,149 @@
+"""The model's side of a search: texts of one batch that are written on, one token of every row in a step.
+
+A row is one beam of one text; the rows of a text stand side by side, and every text has as many as the others.
+
+    encoder-decoder: texts are sources, rows begin with the begin of sentence
+    decoder-only:    texts are prompts, padded on the left, so that all rows end at the same column
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clearhead.core.errors import ModelError
+from clearhead.generate.caches import DenseCache
+from clearhead.model import CAUSAL, OPEN, Memory, Transformer
+
+
+class Writer:
+    """A model, its texts and its cache.
+
+    Args:
+        model: an encoder-decoder or a decoder-only model, in eval mode.
+        texts: ids of each source or prompt; none may be empty.
+        bos: what an encoder-decoder begins to write with.
+        eos: what ends a text.
+
+    Raises:
+        ModelError: the model is in training mode or encoder-only, a text is empty or has an unknown token, or bos is
+            missing.
+    """
+
+    def __init__(self, model: Transformer, texts: Sequence[Sequence[int]], *, bos: int | None, eos: int) -> None:
+        check_model(model, bos)
+        _check_texts(model, texts)
+        self.model, self.eos = model, eos
+        self.cache = DenseCache(model.config.decoder_layers)
+        self.memory: Memory | None = None
+        self.valid: Tensor | None = None  # (texts, prompt) bool
+        reads = bool(model.config.encoder_layers)
+        begun = [[bos or 0]] * len(texts) if reads else texts
+        if reads:
+            self.memory = model.encode(*_padded(texts, model, left=False))
+        self._prompt, self.valid = _padded(begun, model, left=True)
+        self._lengths = torch.tensor([len(each) for each in begun], device=self.device)  # tokens of each text
+        self._columns = 0  # of the cache, padding included
+        self.rows = 1  # of each text
+        self._forbidden = model.config.pad if reads and model.config.pad != eos else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.output.device
+
+    @property
+    def texts(self) -> int:
+        """How many texts are being written."""
+        return len(self._lengths)
+
+    def begin(self) -> Tensor:
+        """Read the texts: hidden states of what they begin with, (texts, prompt, d_model)."""
+        width = self._prompt.shape[1]
+        offsets = torch.arange(width, device=self.device) - width
+        positions = (self._lengths[:, None] + offsets).clamp(min=0)  # (texts, prompt)
+        return self._decode(self._prompt, positions)
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Write one token in every row, (texts * rows,): their hidden states, (texts * rows, d_model)."""
+        lengths = self._lengths[:1] if self.valid is None else self._lengths.repeat_interleave(self.rows)
+        positions = lengths[:, None].clone()  # (texts * rows, 1); (1, 1) where all are as long
+        self._lengths += 1
+        return self._decode(tokens[:, None], positions)[:, -1]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Of the next token, (rows, vocab), at least float32. An encoder-decoder never chooses padding."""
+        logits = self.model.logits(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self._forbidden is not None:
+            logits[:, self._forbidden] = -torch.inf
+        return logits
+
+    def select(self, rows: Tensor) -> None:
+        """Row i of each text becomes what its row `rows[text, i]` was; (texts, new number of rows)."""
+        first = torch.arange(self.texts, device=rows.device)[:, None] * self.rows
+        self._arrange(first + rows)
+
+    def keep(self, texts: Tensor, rows: Tensor) -> None:
+        """Go on with these texts only, (kept,) ascending, and of each with its rows `rows[text, i]`, (kept, new)."""
+        if len(texts) == self.texts:
+            self.select(rows)
+            return
+        self._arrange(texts[:, None] * self.rows + rows)
+        self._lengths = self._lengths[texts]
+        if self.valid is not None:
+            self.valid = self.valid[texts]
+        if self.memory is not None:
+            valid = None if self.memory.valid is None else self.memory.valid[texts]
+            self.memory = Memory(self.memory.hidden[texts], valid)
+            self.cache.select_sources(texts)
+
+    def _arrange(self, picked: Tensor) -> None:
+        """The rows of the cache become these of before, (texts, rows); nothing is copied where all stay in place."""
+        before = torch.arange(self.texts * self.rows, device=picked.device)
+        self.rows = picked.shape[1]
+        if not torch.equal(picked.flatten(), before):
+            self.cache.select(picked.flatten())
+
+    def _decode(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        self._columns += tokens.shape[1]
+        mask, valid = OPEN if tokens.shape[1] == 1 else CAUSAL, self._seen()
+        return self.model.decode(tokens, self.memory, valid=valid, mask=mask, positions=positions, cache=self.cache)
+
+    def _seen(self) -> Tensor | None:
+        """What belongs to each row, (texts * rows, columns) bool; None = everything."""
+        if self.valid is None:
+            return None
+        written = self.valid.new_ones(self.texts, self._columns - self.valid.shape[1])
+        return torch.cat([self.valid, written], dim=1).repeat_interleave(self.rows, dim=0)
+
+
+def check_model(model: Transformer, bos: int | None) -> None:
+    """Refuse a model that cannot write; a ModelError."""
+    if model.training:
+        raise ModelError("a model in training mode drops features at random", remedy="call model.eval() first")
+    if not model.config.decoder_layers:
+        raise ModelError("an encoder-only model writes nothing", remedy="use a model with a decoder")
+    if model.config.encoder_layers and bos is None:
+        raise ModelError("an encoder-decoder begins to write with a token", remedy="pass bos=")
+
+
+def _check_texts(model: Transformer, texts: Sequence[Sequence[int]]) -> None:
+    vocab = (model.encoder if model.config.encoder_layers else model.decoder).embedding.vocab
+    for index, each in enumerate(texts):
+        if not len(each):
+            raise ModelError("a source has no tokens", found=f"source {index}", expected="at least an end of sentence")
+        if not 0 <= min(each) <= max(each) < vocab:
+            found, expected = f"{min(each)} to {max(each)} in source {index}", f"0 to {vocab - 1}"
+            raise ModelError("a source has an unknown token", found=found, expected=expected)
+
+
+def _padded(rows: Sequence[Sequence[int]], model: Transformer, *, left: bool) -> tuple[Tensor, Tensor | None]:
+    """Ids (rows, longest) and which are no padding; None = all."""
+    lengths = torch.tensor([len(each) for each in rows])
+    slots = torch.arange(int(lengths.max()))
+    valid = slots >= (lengths.max() - lengths)[:, None] if left else slots < lengths[:, None]
+    ids = torch.full(valid.shape, model.config.pad)
+    ids[valid] = torch.tensor([token for each in rows for token in each])
+    device = model.output.device
+    return ids.to(device), None if bool(valid.all()) else valid.to(device)
