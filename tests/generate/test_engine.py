@@ -262,11 +262,11 @@ def test_statistics_count(make):
     done = served.statistics
     assert (done.requests, done.answers, done.answered, done.chosen_tokens) == (2, 4, 4, 20)
     assert done.read_tokens == 8
-    assert (done.running, done.waiting, done.blocks_held) == (0, 0, 0)
-    assert done.most_blocks_held > 4
+    assert (done.load.running, done.load.waiting, done.load.blocks_held) == (0, 0, 0)
+    assert done.load.most_blocks_held > 4
     assert done.tokens_per_second > 0
     assert done.mean_first_token_seconds > 0
-    assert done.cache_bytes > 0
+    assert done.load.cache_bytes > 0
 
 
 def test_a_text_that_begins_as_an_earlier_one_is_read_from_there_on(make):

@@ -33,7 +33,7 @@ def test_a_request_gets_the_same_tokens_however_it_is_served(make, kind, cache):
     served = engine(model, cache, blocks=17)  # of 3 tokens each: memory for little more than one
     assert tokens(served.generate(asked)) == alone
     assert served.statistics.preemptions > 0
-    assert served.statistics.blocks_held == 0
+    assert served.statistics.load.blocks_held == 0
     assert tokens(served.generate(asked[::-1])) == alone[::-1]  # after others have used every block
 
 

@@ -125,4 +125,6 @@ def _statistics(model: "Model") -> dict[str, Any]:
     """What the engine has done."""
     done = model.completer.engine.statistics
     rates = {"tokens_per_second": done.tokens_per_second, "mean_first_token_seconds": done.mean_first_token_seconds}
-    return {**asdict(done), **rates}
+    counts = asdict(done)
+    load = counts.pop("load")
+    return {**counts, **load, **rates}

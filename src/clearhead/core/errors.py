@@ -6,6 +6,7 @@ ClearheadError                exit status 1
 ├── DataError                 a corpus or an input text cannot be used
 ├── TokenizerError            a tokenizer cannot be trained, read or applied
 ├── ModelError                a model is asked for what it cannot do
+│   └── BusyError             an engine has too many requests already
 ├── BundleError               a model folder cannot be read or written
 ├── CheckpointError           a run cannot be continued
 ├── TrainingError             a training cannot go on

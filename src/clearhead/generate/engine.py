@@ -24,7 +24,7 @@ from clearhead.generate.admission import Admission
 from clearhead.generate.blocks import Blocks
 from clearhead.generate.caches import CACHES, Cache
 from clearhead.generate.caches.base import Tokens
-from clearhead.generate.request import BusyError, Completion, Event, Finish, Request, Statistics
+from clearhead.generate.request import BusyError, Completion, Event, Finish, Load, Request, Statistics
 from clearhead.generate.runner import Runner
 from clearhead.generate.sampling import Chooser, Spelling
 from clearhead.generate.scheduler import Limits, Plan, Sample, Scheduler
@@ -100,7 +100,7 @@ class Engine:
         self._never = pad if model.config.kind == "encoder-decoder" and pad != eos else None
         self._records: dict[int, Record] = {}  # those on their way
         self._pending: list[Event] = []  # to be told by the next step
-        self._done = Statistics()
+        self._done, self._most_blocks = Statistics(), 0
         self.scheduler = Scheduler(limits, Blocks(self._count, size, shares=self._new_cache().shares))
         self.runner = Runner(model, self._new_cache())
 
@@ -192,15 +192,15 @@ class Engine:
     @property
     def statistics(self) -> Statistics:
         """What was done so far, and what is held now."""
-        return replace(
-            self._done,
+        load = Load(
             running=len(self.scheduler.running),
             waiting=self.scheduler.length,
             blocks=self.blocks.count,
             blocks_held=self.blocks.held,
-            preemptions=self.scheduler.preemptions,
+            most_blocks_held=self._most_blocks,
             cache_bytes=self.runner.bytes,
         )
+        return replace(self._done, preemptions=self.scheduler.preemptions, load=load)
 
     # --- a step ---
 
@@ -227,7 +227,7 @@ class Engine:
             self.runner.fork(sample, child)
         self.scheduler.commit(plan)
         self._done.read_tokens += plan.tokens - len(plan.growing)
-        self._done.most_blocks_held = max(self._done.most_blocks_held, self.blocks.held)
+        self._most_blocks = max(self._most_blocks, self.blocks.held)
         copies: dict[Tokens, list[Sample]] = {}
         for sample, child in plan.forks:
             copies.setdefault(sample, []).append(child)

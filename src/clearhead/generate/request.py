@@ -80,6 +80,18 @@ class Completion:
 
 
 @dataclass
+class Load:
+    """What an engine holds now."""
+
+    running: int = 0  # samples
+    waiting: int = 0
+    blocks: int = 0
+    blocks_held: int = 0
+    most_blocks_held: int = 0  # at any time so far
+    cache_bytes: int = 0
+
+
+@dataclass
 class Statistics:
     """What an engine has done since it was made, and what it holds now."""
 
@@ -92,12 +104,7 @@ class Statistics:
     answered: int = 0  # that have had a first token
     first_token_seconds: float = 0.0  # summed over `answered`
     preemptions: int = 0
-    running: int = 0  # samples
-    waiting: int = 0
-    blocks: int = 0
-    blocks_held: int = 0
-    most_blocks_held: int = 0
-    cache_bytes: int = 0
+    load: Load = field(default_factory=Load)
 
     @property
     def tokens_per_second(self) -> float:

@@ -1,6 +1,5 @@
 """Digits: patches against loops, splits without overlap, a clear word where scikit-learn is missing."""
 
-
 import pytest
 import torch
 
