@@ -50,7 +50,7 @@ class Answer(Sample):
     record: "Record"
     index: int
     chooser: Chooser
-    first: bool = True  # has no token yet
+    first: bool = field(default=True, init=False)  # has no token yet
 
 
 @dataclass(eq=False)

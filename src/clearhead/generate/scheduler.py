@@ -44,11 +44,11 @@ class Sample(Tokens):
     """A sample and its place in the line."""
 
     priority: int = 0  # the more, the sooner
-    place: float = 0.0  # in the line; set when it comes
     deadline: float = math.inf  # on the clock of whoever asks for `late`
-    growing: bool = False  # its prompt is read
-    ended: bool = False  # done, or not wanted any more
-    siblings: list["Sample"] = field(default_factory=list)  # begin as copies of it, once its prompt is read
+    place: float = field(default=0.0, init=False)  # in the line; set when it comes
+    growing: bool = field(default=False, init=False)  # its prompt is read
+    ended: bool = field(default=False, init=False)  # done, or not wanted any more
+    siblings: list["Sample"] = field(default_factory=list, init=False)  # begin as copies of it, once its prompt is read
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _kept(path: str, attention: MultiHead, off: Iterable[int]) -> Tensor:
     if not removed <= set(range(count)):
         found = sorted(removed - set(range(count)))
         raise ModelError(f"{path} has no such heads", found=found, expected=f"0 to {count - 1}")
-    return torch.tensor([each for each in range(count) if each not in removed], device="cpu")
+    return torch.tensor([each for each in range(count) if each not in removed], dtype=torch.long, device="cpu")
 
 
 def _require_removable(path: str, attention: MultiHead, kept: Tensor) -> None:

@@ -90,10 +90,10 @@ class ArbitraryMaskMath(Question):
                 verdict,
                 Text(
                     en=f"Over {len(rows) // len(EXACT)} masks of {len(FAMILIES)} families the identities differ by at most "
-                    f"{worst['float64']:.0e} (float64) and {worst['float32']:.0e} (float32); the largest gradient at a hidden key or "
-                    f"value is {leak:g}; multiplying after softmax is off by up to {control:.2f}.",
-                    zh=f"{len(FAMILIES)} 类共 {len(rows) // len(EXACT)} 个遮挡，各恒等式最大相差 {worst['float64']:.0e}(float64)和 "
-                    f"{worst['float32']:.0e}(float32)；被遮住的键和值的最大梯度为 {leak:g};softmax 之后再乘的做法误差可达 {control:.2f}。",
+                    f"{worst['float64']:.0e} (float64) and {worst['float32']:.0e} (float32) of the largest result; the largest gradient at a hidden key or "
+                    f"value is {leak:g}; multiplying after softmax is off by up to {control:.2f} of it.",
+                    zh=f"{len(FAMILIES)} 类共 {len(rows) // len(EXACT)} 个遮挡，各恒等式最大相差 {worst['float64']:.0e}（float64）和 "
+                    f"{worst['float32']:.0e}（float32）；被遮住的键和值的最大梯度为 {leak:g}；softmax 之后再乘的做法误差可达 {control:.2f}（均相对于最大的结果）。",
                 ),
             )
         }
@@ -104,21 +104,21 @@ class ArbitraryMaskMath(Question):
                 en="Write 1 for an allowed pair and 0 for a hidden one: softmax(S + log M) is softmax over the allowed keys alone. Masks "
                 "compose by AND, which is adding their logarithms. A hidden key gets weight 0 and gradient 0. What remains to be "
                 "agreed on is a query that sees nothing: here its result is the zero vector.",
-                zh="允许的一对记为 1，遮住的记为 0:softmax(S + log M) 就是只在允许的键上做 softmax。遮挡的复合是逻辑与，也就是把各自的对数相加。"
+                zh="允许的一对记为 1，遮住的记为 0：softmax(S + log M) 就是只在允许的键上做 softmax。遮挡的复合是逻辑与，也就是把各自的对数相加。"
                 "被遮住的键权重为 0，梯度也为 0。唯一需要约定的是什么都看不到的查询：本库规定其结果为零向量。",
             ),
             imprecise=Text(
-                en=f"Multiplying the weights by the mask after softmax is no mask: results differ by up to {max(rows.column('control')):.2f}, "
-                "unless each row is divided by its sum again.",
-                zh=f"在 softmax 之后用遮挡去乘权重并不等价，结果可相差 {max(rows.column('control')):.2f}，除非每行重新除以自己的和。",
+                en=f"Multiplying the weights by the mask after softmax is no mask: results differ by up to {max(rows.column('control')):.2f} "
+                "of the largest one, unless each row is divided by its sum again.",
+                zh=f"在 softmax 之后用遮挡去乘权重并不等价，误差可达最大结果的 {max(rows.column('control')):.2f} 倍，除非每行重新除以自己的和。",
             ),
             limits=Text(
                 en=f"Lengths 3 to {LONGEST}, dot-product scores, {len(rows) // len(EXACT)} random masks.",
                 zh=f"长度 3 到 {LONGEST}，点积打分，{len(rows) // len(EXACT)} 个随机遮挡。",
             ),
             caption=Text(
-                en="Largest error for each family; only multiplying after softmax is off.",
-                zh="每类遮挡的最大误差；只有 softmax 之后相乘的做法不对。",
+                en="Largest error for each family; what lies below the dashed line counts as equal. Multiplying after softmax is the wrong way.",
+                zh="每类遮挡的最大误差；虚线以下视为相等。softmax 之后相乘是错误的做法。",
             ),
         )
 

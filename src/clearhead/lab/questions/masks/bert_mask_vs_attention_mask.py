@@ -64,10 +64,10 @@ class BertMaskVsAttentionMask(Question):
     criterion = Text(
         en="untouched and not-needed: supported if changing the hidden word changes the output at its place by exactly 0 for replacement "
         "and for two streams alone among all ways, and a model trained by hiding scores gets below 0.1 nats in training but has at least "
-        "twice the loss of replacement when words are replaced in use (95 % interval); depends if only the first holds; refuted if "
-        "replacement leaks.",
+        "twice the loss of replacement when words are replaced in use (95 % interval); depends if the first holds and training shows "
+        "otherwise; refuted if replacement leaks; else inconclusive.",
         zh="两条论断：若改动被隐藏的词时，只有输入替换与双流的输出变化恰为 0，且以屏蔽打分训练的模型训练损失低于 0.1 奈特、而在输入被替换时"
-        "损失至少为替换训练的两倍（95% 区间），则成立；只满足前者则视情况而定；若替换也泄漏则不成立。",
+        "损失至少为替换训练的两倍（95% 区间），则成立；若满足前者而训练表明并非如此，则视情况而定；若替换也泄漏则不成立；其余为尚无定论。",
     )
     parts = ("clearhead.model.mask:AttentionMask", "clearhead.model.two_streams:two_streams")
     references = (
@@ -101,14 +101,19 @@ class BertMaskVsAttentionMask(Question):
         clean = safe == 0.0 and min(unsafe.values()) > 0.0
         trained = rows.where(part="training")
         hidden, used = trained.mean("training", way="column hidden"), interval(_ratios(trained))
-        fails = hidden < NEAR_ZERO and used.low >= WORSE
-        verdict = (Verdict.SUPPORTED if fails else Verdict.DEPENDS) if clean else Verdict.REFUTED
+        if safe > 0.0:
+            verdict = Verdict.REFUTED
+        elif clean and hidden < NEAR_ZERO and used.low >= WORSE:
+            verdict = Verdict.SUPPORTED
+        else:
+            works = hidden >= NEAR_ZERO or used.high < WORSE
+            verdict = Verdict.DEPENDS if clean and works else Verdict.INCONCLUSIVE
         evidence = Text(
             en=f"Leak at the word's own place: replacement and two streams {safe:g}, column hidden {unsafe['column hidden']:.2g}, diagonal "
             f"hidden {unsafe['diagonal hidden']:.2g}. Trained with hidden columns: {hidden:.2g} nats in training, in use {used} times the "
-            "loss of replacement.",
+            "loss of a model trained with replacement.",
             zh=f"该词位置上的泄漏：替换与双流为 {safe:g}，屏蔽列为 {unsafe['column hidden']:.2g}，屏蔽对角线为 "
-            f"{unsafe['diagonal hidden']:.2g}。以屏蔽列训练：训练损失 {hidden:.2g} 奈特，使用时为替换训练的 {used} 倍。",
+            f"{unsafe['diagonal hidden']:.2g}。以屏蔽列训练：训练损失 {hidden:.2g} 奈特，使用时的损失为替换训练的 {used} 倍。",
         )
         return {each.key: Judgement(verdict, evidence) for each in self.claims}
 
@@ -122,11 +127,11 @@ class BertMaskVsAttentionMask(Question):
         return Answer(
             short=Text(
                 en="A hidden score stops others from reading a word, not its own place: the residual stream and the query there still hold "
-                f"it. So a model trained with hidden scores reads its answers ({hidden:.2g} nats in training) and knows little when the "
-                f"words are really gone ({used:.2f} nats, against {right:.2f} for one trained with replaced words). Replacement takes the "
-                "word away before anything has seen it; XLNet's second stream does so too.",
-                zh=f"屏蔽打分只能阻止别的位置读到这个词，它自己的位置在残差流和查询里仍保留着它。因此这样训练的模型在抄答案（训练损失 {hidden:.2g} "
-                f"奈特），词真的不在时却所知甚少（{used:.2f} 奈特，替换训练的模型为 {right:.2f}）。替换是在任何部分看到之前就把词拿走；"
+                f"it. A model trained with hidden scores gets to {hidden:.2g} nats in training and to {used:.2f} when the words are really "
+                f"replaced; one trained with replaced words has {right:.2f} there. Replacement takes the word away before anything has "
+                "seen it; XLNet's second stream does so too.",
+                zh=f"屏蔽打分只能阻止别的位置读到这个词，它自己的位置在残差流和查询里仍保留着它。这样训练的模型，训练损失为 {hidden:.2g} 奈特，"
+                f"词真的被替换时为 {used:.2f} 奈特；用替换训练的模型在同样条件下为 {right:.2f}。替换是在任何部分看到之前就把词拿走；"
                 "XLNet 的第二条流也能做到。",
             ),
             imprecise=Text(
@@ -135,8 +140,10 @@ class BertMaskVsAttentionMask(Question):
                 zh="替换并非可有可无：在普通的层里，任何注意力遮挡都代替不了它。说“注意力中没有遮挡”也不准确，填充仍要遮住。",
             ),
             limits=Text(
-                en=f"Small encoders; training on text of a small grammar with {len(trained.distinct('seed'))} seeds; T-TA was not built.",
-                zh=f"小型编码器；训练用小语法生成的文本，{len(trained.distinct('seed'))} 个随机种子；没有实现 T-TA。",
+                en=f"Small encoders; training on text of a small grammar with {len(trained.distinct('seed'))} seed(s). The model "
+                "with hidden scores has never met the symbol that replaces words in use. T-TA was not built.",
+                zh=f"小型编码器；训练用小语法生成的文本，{len(trained.distinct('seed'))} 个随机种子。以屏蔽打分训练的"
+                "模型在训练中从未见过用来替换词的符号。没有实现 T-TA。",
             ),
             caption=Text(
                 en="Left: how much the output at a hidden word's place changes with the word. Right: loss in training and in use.",

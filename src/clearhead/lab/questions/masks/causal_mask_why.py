@@ -77,11 +77,15 @@ class CausalMaskWhy(Question):
     )
     criterion = Text(
         en="consistency: supported if, paired by seed, the loss from prefixes is higher without the mask (95 % interval above 0) and the two "
-        "losses of the masked model agree within 1 %. leakage: supported if the unmasked training loss is below the entropy rate by more "
-        "than 3 standard errors and the masked one is not, and changing later tokens changes masked logits by exactly 0. which-words: "
+        "losses of the masked model agree within 1 %; refuted if the first is lower (interval below 0) or the second do not agree; else "
+        "inconclusive. leakage: supported if the unmasked training loss is below the entropy rate by more than 3 standard errors and the "
+        "masked one is not, and changing later tokens changes masked logits by exactly 0; refuted if the masked one is below too or later "
+        "tokens change masked logits; else inconclusive. which-words: "
         "depends if a mask without the shift brings the loss on random tokens below 0.05 nats, else supported.",
-        zh="一致：按种子配对，不遮挡时只凭前缀的损失更高（95% 区间在 0 以上），且遮挡模型的两种损失相差不到 1%，则成立。泄漏：不遮挡的训练损失"
-        "低于熵率 3 个标准误以上而遮挡的不低于，且改动后面的词对遮挡模型的 logits 影响恰为 0，则成立。哪些词：若有遮挡而不右移时，"
+        zh="一致：按种子配对，不遮挡时只凭前缀的损失更高（95% 区间在 0 以上），且遮挡模型的两种损失相差不到 1%，则成立；若前者更低"
+        "（区间在 0 以下）或后者不一致，则不成立；否则尚无定论。泄漏：不遮挡的训练损失"
+        "低于熵率 3 个标准误以上而遮挡的不低于，且改动后面的词对遮挡模型的 logits 影响恰为 0，则成立；若遮挡的也低于熵率，"
+        "或后面的词影响其 logits，则不成立；否则尚无定论。哪些词：若有遮挡而不右移时，"
         "随机词上的损失降到 0.05 奈特以下，则视情况而定，否则成立。",
     )
     parts = ("clearhead.model.mask:AttentionMask", "clearhead.model.transformer:Transformer")
@@ -117,25 +121,27 @@ class CausalMaskWhy(Question):
         leak = max(markov.column("leak", future="hidden"))
         unshifted = max(rows.column("loss", part="no shift"))
         agree = equivalent(masked, SAME) or max(map(abs, masked)) < 1e-4
-        cheated = _below(excess["visible"]) and not _below(excess["hidden"])
-        decided = worse.count > 1
+        cheated, leaks = _below(excess["visible"]), leak > 0.0 or _below(excess["hidden"])
+        against = worse.below or not agree
         return {
             "consistency": Judgement(
-                Verdict.SUPPORTED if worse.above and agree else Verdict.REFUTED if decided else Verdict.INCONCLUSIVE,
+                Verdict.REFUTED if against else Verdict.SUPPORTED if worse.above else Verdict.INCONCLUSIVE,
                 Text(
-                    en=f"From prefixes alone the model trained with a visible future loses {worse} nats more.",
-                    zh=f"只凭前缀时，训练中能看到未来的模型损失高出 {worse} 奈特。",
+                    en="Loss from prefixes alone, trained with the future visible minus trained with it hidden: "
+                    f"{worse} nats. With it hidden, losses in training and from prefixes differ by up to {max(map(abs, masked)):.1g} of the loss.",
+                    zh=f"只凭前缀时的损失，训练中能看到未来的减去看不到的：{worse} 奈特。遮住未来的模型，训练时与只凭前缀时的损失相对相差不超过 "
+                    f"{max(map(abs, masked)):.1g}。",
                 ),
             ),
             "which-words": Judgement(
                 Verdict.DEPENDS if unshifted < SOLVED else Verdict.SUPPORTED,
                 Text(
-                    en=f"With the mask but without the shift the loss on random tokens falls to {unshifted:.2g} nats.",
-                    zh=f"有遮挡但不右移时，随机词上的损失降到 {unshifted:.2g} 奈特。",
+                    en=f"With the mask but without the shift the loss on random tokens is {unshifted:.2g} nats after training.",
+                    zh=f"有遮挡但不右移时，训练后随机词上的损失为 {unshifted:.2g} 奈特。",
                 ),
             ),
             "leakage": Judgement(
-                Verdict.SUPPORTED if cheated and leak == 0.0 else Verdict.REFUTED,
+                Verdict.REFUTED if leaks else Verdict.SUPPORTED if cheated else Verdict.INCONCLUSIVE,
                 Text(
                     en=f"Training loss minus entropy: {below['visible']} nats with the future visible, {below['hidden']} with it hidden; "
                     f"later tokens change masked logits by {leak:g}.",
@@ -151,10 +157,10 @@ class CausalMaskWhy(Question):
         hidden = markov.mean("prefix", future="hidden")
         return Answer(
             short=Text(
-                en=f"The source has an entropy of {entropy:.2f} nats a token, so no honest model can do better. With the future visible, "
-                f"training shows {open_:.2f}: the model copies its answers. From a prefix, all that generation has, the same model needs "
+                en=f"The source has an entropy of {entropy:.2f} nats a token, so no honest model can do better: a loss below it comes from "
+                f"reading the answer. With the future visible, training shows {open_:.2f}. From a prefix, all that generation has, the same model needs "
                 f"{prefix:.2f}, the masked one {hidden:.2f}.",
-                zh=f"信源的熵为每词 {entropy:.2f} 奈特，任何诚实的模型都不可能更低。未来可见时训练损失为 {open_:.2f}：模型在抄答案。"
+                zh=f"信源的熵为每词 {entropy:.2f} 奈特，任何诚实的模型都不可能更低；低于它就是在抄答案。未来可见时训练损失为 {open_:.2f}；"
                 f"而只凭前缀（生成时仅有前缀），同一模型需要 {prefix:.2f}，有遮挡的模型为 {hidden:.2f}。",
             ),
             imprecise=Text(
@@ -163,12 +169,12 @@ class CausalMaskWhy(Question):
                 zh="需要两样东西：遮挡挡住后面的词，输入右移一位挡住目标词本身。训练与生成之间仍有差别：训练读的是真实前缀，生成读的是自己写的前缀。",
             ),
             limits=Text(
-                en=f"A first-order Markov source of {SYMBOLS} symbols, 2 layers of width 32, {len(markov.distinct('seed'))} seeds.",
-                zh=f"{SYMBOLS} 个符号的一阶马尔可夫信源，两层、宽度 32,{len(markov.distinct('seed'))} 个随机种子。",
+                en=f"A first-order Markov source of {SYMBOLS} symbols, 2 layers of width 32, {len(markov.distinct('seed'))} seed(s).",
+                zh=f"{SYMBOLS} 个符号的一阶马尔可夫信源，两层、宽度 32，{len(markov.distinct('seed'))} 个随机种子。",
             ),
             caption=Text(
-                en="Loss in training and from prefixes. The bar below the line is impossible without reading the answer.",
-                zh="训练时与只凭前缀时的损失。低于虚线的部分，不看答案不可能做到。",
+                en="Loss in training and from prefixes. A bar that ends below the line is impossible without reading the answer.",
+                zh="训练时与只凭前缀时的损失。柱顶低于虚线，不看答案是不可能做到的。",
             ),
         )
 

@@ -55,7 +55,7 @@ class PaddingMask(Question):
     )
     criterion = Text(
         en="depends if in float32 the weight of padding with -1e9 is exactly 0 and a model's outputs, loss and gradients change by at "
-        "most 1e-6 with more padding, while -1e9 does not fit some format or rows of padding alone differ between fills; supported "
+        "most 1e-6 of their largest number with more padding, while -1e9 does not fit some format or rows of padding alone differ between fills; supported "
         "without such an exception; refuted if float32 fails or a wrong variant (hiding queries, zeroing values, multiplying after "
         "softmax) is not off by more than 0.001.",
         zh="若 float32 下用 -1e9 时填充的权重恰为 0，且增加填充时模型的输出、损失和梯度的相对变化不超过 1e-6，而某种格式放不下 -1e9，或全为填充的行"
@@ -91,10 +91,10 @@ class PaddingMask(Question):
             "negligible": Judgement(
                 verdict,
                 Text(
-                    en=f"float32: weight of padding {weight:g}; outputs, loss and gradients change by at most {changes:.1g} when padding is "
-                    f"added. -1e9 does not fit {', '.join(unfit) or 'no format'}. In a row of padding alone each key gets {alone:.2f}.",
-                    zh=f"float32：填充的权重为 {weight:g}；增加填充时，输出、损失和梯度的变化不超过 {changes:.1g}。放不下 -1e9 的格式："
-                    f"{'、'.join(unfit) or '无'}。全为填充的行里每个键得到 {alone:.2f}。",
+                    en=f"float32: weight of padding {weight:g}; outputs, loss and gradients change by at most {changes:.1g} of their largest "
+                    f"number when padding is added. -1e9 does not fit {', '.join(unfit) or 'no format'}. In a row of padding alone each key gets {alone:.2f} with it.",
+                    zh=f"float32：填充的权重为 {weight:g}；增加填充时，输出、损失和梯度的相对变化不超过 {changes:.1g}。放不下 -1e9 的格式："
+                    f"{'、'.join(unfit) or '无'}。用 -1e9 时，全为填充的行里每个键得到 {alone:.2f}。",
                 ),
             )
         }
@@ -104,8 +104,8 @@ class PaddingMask(Question):
         return Answer(
             short=Text(
                 en="Replace the scores of padded keys by -inf before softmax, in every row; then their weight is exactly 0 and neither "
-                "outputs nor gradients know how much padding there was. -1e9 does the same in float32. It fails in float16, which has "
-                "no such number, and for rows of nothing but padding, which come out uniform (a finite number) or NaN (-inf): such "
+                "outputs nor gradients know how much padding there was. -1e9 does the same in float32. It fails in float16, which has no "
+                "such number, and for rows of nothing but padding, which come out uniform (a finite number) or NaN (-inf): such "
                 "rows need a rule of their own, here zeros, and must not count in the loss.",
                 zh="在 softmax 之前把每一行中填充键的打分换成负无穷，其权重就恰为 0，输出和梯度都与填充多少无关。float32 下 -1e9 效果相同；"
                 "float16 没有这个数；全为填充的行会变成均匀分布（有限值）或 NaN（负无穷），需要另行约定，本库规定为零向量，并且不计入损失。",
@@ -119,7 +119,7 @@ class PaddingMask(Question):
                 + "。",
             ),
             limits=Text(
-                en=f"An untrained encoder of 2 layers, {len(rows.where(part='model').distinct('seed'))} seeds, float32 on a CPU.",
+                en=f"An untrained encoder of 2 layers, {len(rows.where(part='model').distinct('seed'))} seed(s), float32 on a CPU.",
                 zh=f"未训练的两层编码器，{len(rows.where(part='model').distinct('seed'))} 个随机种子，CPU 上的 float32。",
             ),
             caption=Text(

@@ -40,7 +40,7 @@ class SoftmaxOverflow(Question):
             "thresholds",
             Text(
                 en="Large scores overflow; very negative ones become 0, and when all do, softmax divides by 0.",
-                zh="过大的打分会上溢；过小的打分变为 0，若全部为 0,softmax 就会除以零。",
+                zh="过大的打分会上溢；过小的打分变为 0，若全部为 0，softmax 就会除以零。",
             ),
             Source("004", "2"),
         ),
@@ -57,7 +57,7 @@ class SoftmaxOverflow(Question):
     prediction = Text(
         en="exp overflows at the logarithm of the largest number and gives 0 below that of half the smallest one. With the "
         "shift no finite row fails, yet the logarithm of a probability that underflowed is -inf, and a row of -inf is NaN.",
-        zh="指数在 ln（最大数） 处上溢，在 ln（最小数的一半） 以下变为 0。减去最大值后，有限的行不再出错；但下溢为 0 的概率取对数得到 -inf,"
+        zh="指数函数在最大数的对数处上溢，在最小数一半的对数以下变为 0。减去最大值后，有限的行不再出错；但下溢为 0 的概率取对数得到 -inf，"
         "全为 -inf 的行得到 NaN。",
     )
     criterion = Text(
@@ -66,12 +66,12 @@ class SoftmaxOverflow(Question):
         "than 1e-6, yet log(softmax) of (200, 0) is -inf where log_softmax gives -200, or a row of -inf is NaN; supported if "
         "none of these fails; refuted if a finite row does.",
         zh="阈值：各格式的阈值与理论值相差不超过一个格点，且 float32 下全为 -200 的行不减最大值时得到 NaN，则成立。解决：若减去最大值后"
-        "有限的行都不出错、概率误差不超过 1e-6，但（200, 0） 的 log(softmax) 为 -inf 而 log_softmax 为 -200，或全为 -inf 的行得到 NaN,"
+        "有限的行都不出错、概率误差不超过 1e-6，但 (200, 0) 的 log(softmax) 为 -inf 而 log_softmax 为 -200，或全为 -inf 的行得到 NaN，"
         "则视情况而定；都不出错则成立；有限的行出错则不成立。",
     )
     parts = ("clearhead.model.attention.base:masked_softmax", "clearhead.model.attention.tiled:Tiled")
     references = (
-        "Blanchard, Higham and Higham, 2021, Accurately computing the log-sum-exp and softmax functions, section 2",
+        "Blanchard, Higham and Higham, 2021, Accurately computing the log-sum-exp and softmax functions, section 1",
         "Milakov and Gimelshein, 2018, arXiv:1805.02867, section 3 (online softmax)",
         "Goodfellow, Bengio and Courville, 2016, Deep Learning, section 4.1",
     )
@@ -105,13 +105,13 @@ class SoftmaxOverflow(Question):
             "thresholds": Judgement(
                 Verdict.SUPPORTED if off <= SPACINGS and divided else Verdict.REFUTED,
                 Text(
-                    en=f"All thresholds lie within {off:.2g} steps of their formats' grids of the theory; in float32 exp overflows "
+                    en=f"No threshold is further from theory than {off:.2g} of a step of its format's grid; in float32 exp overflows "
                     f"above {limits.one('overflow', format='float32'):.4f} and is 0 below "
                     f"{limits.one('underflow', format='float32'):.2f}, in float16 above "
                     f"{limits.one('overflow', format='float16'):.2f}. A row of {LOW:.0f} gives NaN: {'yes' if divided else 'no'}.",
-                    zh=f"各阈值与理论值相差不超过 {off:.2g} 个格点；float32 在 {limits.one('overflow', format='float32'):.4f} 以上上溢、"
-                    f"在 {limits.one('underflow', format='float32'):.2f} 以下为 0,float16 在 "
-                    f"{limits.one('overflow', format='float16'):.2f} 以上上溢。全为 {LOW:.0f} 的行得到 NaN:{'是' if divided else '否'}。",
+                    zh=f"各阈值与理论值相差不超过所在格式格距的 {off:.2g} 倍；float32 在 {limits.one('overflow', format='float32'):.4f} 以上上溢、"
+                    f"在 {limits.one('underflow', format='float32'):.2f} 以下为 0，float16 在 "
+                    f"{limits.one('overflow', format='float16'):.2f} 以上上溢。全为 {LOW:.0f} 的行得到 NaN：{'是' if divided else '否'}。",
                 ),
             ),
             "cure": Judgement(
@@ -119,7 +119,7 @@ class SoftmaxOverflow(Question):
                 Text(
                     en=f"Shifted, {failing:.0f} finite rows fail and the largest error is {error:.1g}. The log of softmax(200, 0) is "
                     f"{log} for the second, log_softmax gives {stable}.",
-                    zh=f"减去最大值后有 {failing:.0f} 个有限行出错，最大误差 {error:.1g}。softmax(200, 0) 第二项取对数为 {log},"
+                    zh=f"减去最大值后有 {failing:.0f} 个有限行出错，最大误差 {error:.1g}。softmax(200, 0) 第二项取对数为 {log}，"
                     f"log_softmax 为 {stable}。",
                 ),
             ),
@@ -128,23 +128,25 @@ class SoftmaxOverflow(Question):
     def answer(self, rows: Rows) -> Answer:
         naive = rows.where(part="failures", way="naive")
         share = naive.mean("failed", score_scale=1000) / naive.mean("tried", score_scale=1000)
+        failing = sum(rows.column("failed", part="failures", way="shifted"))
+        half = rows.one("overflow", part="threshold", format="float16")
         return Answer(
             short=Text(
-                en=f"Without the shift {share:.0%} of random rows with scores of spread 1,000 fail in float32. With it none does: the largest "
-                "exponential is 1, so the sum is at least 1. The shift protects the probabilities, not their logarithms: use "
+                en=f"Without the shift {share:.0%} of random rows with scores of spread 1,000 fail in float32. With it {failing:.0f} rows "
+                "of any spread do: the largest exponential is 1, so the sum is at least 1. The shift protects the probabilities, not their logarithms: use "
                 "log_softmax for a loss. A row whose keys are all hidden has no maximum to subtract; here such a query gets zeros.",
-                zh=f"不减最大值时，打分标准差为 1000 的随机行在 float32 下有 {share:.0%} 出错；减去之后没有一行出错，因为最大的指数为 1,"
-                "分母至少为 1。它保护的是概率，而不是概率的对数：计算损失应当用 log_softmax。所有键都被遮住的行没有最大值可减；"
+                zh=f"不减最大值时，打分标准差为 1000 的随机行在 float32 下有 {share:.0%} 出错；减去之后，各种标准差下共有 {failing:.0f} 行"
+                "出错，因为最大的指数项为 1，分母至少为 1。它保护的是概率，而不是概率的对数：计算损失应当用 log_softmax。所有键都被遮住的行没有最大值可减；"
                 "本库规定这样的查询得到零向量。",
             ),
             imprecise=Text(
-                en="Thresholds belong to a number format; float16 overflows before 12. Scores that underflow to 0 are harmless in "
+                en=f"Thresholds belong to a number format; float16 overflows above {half:.2f} already. Scores that underflow to 0 are harmless in "
                 "softmax and fatal under a logarithm.",
-                zh="阈值取决于数字格式，float16 不到 12 就上溢。下溢为 0 的项在 softmax 中无害，取对数时却致命。",
+                zh=f"阈值取决于数字格式，float16 在 {half:.2f} 以上就上溢。下溢为 0 的项在 softmax 中无害，取对数时却致命。",
             ),
             limits=Text(
                 en=f"Rows of {WIDTH} Gaussian scores, float32, on a CPU; other exp implementations may flush subnormal numbers to 0.",
-                zh=f"每行 {WIDTH} 个高斯打分，float32,CPU；其他 exp 实现可能把次正规数直接清零。",
+                zh=f"每行 {WIDTH} 个高斯打分，float32，CPU；其他 exp 实现可能把次正规数直接清零。",
             ),
             caption=Text(
                 en="Share of rows that come out as NaN, by the spread of their scores.",
@@ -211,7 +213,7 @@ def _failures(size: float, seed: int) -> Iterable[Row]:
     for way, found in ways.items():
         failed = found.isnan().any(dim=-1)
         error = (found.double() - right)[~failed].abs()
-        worst = float(error.max()) if error.numel() else None
+        worst = float(error.max()) if error.numel() else math.nan
         yield {"way": way, "failed": int(failed.sum()), "tried": len(scores), "error": worst}
 
 
