@@ -59,9 +59,11 @@ class AttentionSites(Question):
     criterion = Text(
         en="Supported if exactly three calls are seen, silencing cross-attention makes the output independent of the source (exactly 0), and "
         "a model trained without any one of the three has a higher test loss than the full one, paired by seed with 95 % intervals above 0; "
-        "depends if one of the three can be left out without loss; refuted if the number of calls is not three.",
+        "depends if a model trained without one of the three has a lower loss (interval below 0); refuted if the number of calls is not three "
+        "or the output still changes with the source; else inconclusive.",
         zh="若恰好看到三次调用，关掉交叉注意力后输出与源句完全无关（恰为 0），且训练时缺少任何一处都使测试损失高于完整模型（按种子配对，95% 区间在 0 以上），"
-        "则成立；若其中一处可以去掉而无损失，则视情况而定；调用次数不是三次则不成立。",
+        "则成立；若去掉其中一处后损失反而更低（区间在 0 以下），则视情况而定；调用次数不是三次，或输出仍随源句变化，"
+        "则不成立；否则尚无定论。",
     )
     parts = (
         "clearhead.model.attention.multihead:SelfAttention",
@@ -99,16 +101,16 @@ class AttentionSites(Question):
         elif len(needed) == len(SITES):
             verdict = Verdict.SUPPORTED
         else:
-            verdict = Verdict.DEPENDS if harm["cross-attention"].count > 1 else Verdict.INCONCLUSIVE
+            verdict = Verdict.DEPENDS if any(each.below for each in harm.values()) else Verdict.INCONCLUSIVE
         return {
             "three-places": Judgement(
                 verdict,
                 Text(
-                    en=f"{', '.join(map(str, calls))} calls. Without cross-attention the output changes by {blind:g} with the source. Test loss "
-                    "rises when trained without: "
-                    + ", ".join(f"{site} by {each}" for site, each in harm.items())
+                    en=f"Calls: {', '.join(map(str, calls))}. Without cross-attention the output changes by {blind:g} with the source. Test loss "
+                    "when trained without, minus that of the full model: "
+                    + ", ".join(f"{site} {each}" for site, each in harm.items())
                     + " nats.",
-                    zh=f"共 {'、'.join(map(str, calls))} 次调用。没有交叉注意力时，输出随源句的变化为 {blind:g}。训练时去掉后测试损失上升："
+                    zh=f"调用次数：{'、'.join(map(str, calls))}。没有交叉注意力时，输出随源句的变化为 {blind:g}。训练时就没有它的模型，测试损失减去完整模型的："
                     + "，".join(f"{CHINESE[site]} {each}" for site, each in harm.items())
                     + " 奈特。",
                 ),
@@ -122,22 +124,23 @@ class AttentionSites(Question):
         return Answer(
             short=Text(
                 en="Three places. Encoder self-attention gives each source word its context, decoder self-attention tells what has been said, "
-                "cross-attention fetches from the source. Right words with silenced (and with a model trained without): "
+                "cross-attention fetches from the source. Right words when it is silenced after training "
+                "(in brackets: in a model that never had it): "
                 + ", ".join(f"{site} {after[site]:.0%} ({again[site]:.0%})" for site in SITES)
                 + ".",
-                zh="三处。编码器自注意力为源句的每个词提供上下文，解码器自注意力说明已经译出了什么，交叉注意力从源句取信息。关掉之后（以及训练时就没有）的"
-                "正确率："
+                zh="三处。编码器自注意力为源句的每个词提供上下文，解码器自注意力说明已经译出了什么，交叉注意力从源句取信息。训练后关掉它时"
+                "预测正确的词（括号内：训练时就没有它）："
                 + "，".join(f"{CHINESE[site]} {after[site]:.0%}（{again[site]:.0%}）" for site in SITES)
                 + "。",
             ),
             imprecise=Text(
-                en=f"What a part does after training and what it is needed for are two questions: the full model has {full:.0%}, and a model that was "
-                "trained without a part finds other ways.",
-                zh=f"训练之后某部分在做什么，与是否需要它，是两个问题：完整模型为 {full:.0%}，而训练时就缺少某部分的模型会另找办法。",
+                en=f"What a part does after training and what it is needed for are two questions: the full model has {full:.0%} of the words right; "
+                "a model that was trained without a part may have found other ways.",
+                zh=f"训练之后某部分在做什么，与是否需要它，是两个问题：完整模型的正确率为 {full:.0%}，而训练时就缺少某部分的模型可能另有办法。",
             ),
             limits=Text(
                 en=f"Translation between two small invented languages with given prefixes, {PAIRS:,} pairs, width 32, "
-                f"{len(rows.distinct('seed'))} seeds; kinds of errors are not told apart.",
+                f"{len(rows.distinct('seed'))} seed(s); kinds of errors are not told apart.",
                 zh=f"两种小型人造语言之间、给定前文的翻译，{PAIRS:,} 个句对，宽度 32，{len(rows.distinct('seed'))} 个随机种子；没有区分错误类型。",
             ),
             caption=Text(

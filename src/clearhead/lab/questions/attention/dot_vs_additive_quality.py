@@ -78,13 +78,13 @@ class DotVsAdditiveQuality(Question):
     criterion = Text(
         en="At the largest width, accuracies paired by seed. wide: depends if additive beats the unscaled dot product (95 % interval above 0) and "
         "is within 2 points of the scaled one (equivalence test); supported if it beats both; refuted if it does not beat the unscaled one and "
-        "the interval is narrower than 4 points; else inconclusive. even: refuted if entropies of trained weights of additive and scaled dot "
-        "differ by less than 10 %; supported if additive's is higher by more (interval) and its accuracy lower (interval); else depends. "
-        "agreement: refuted if additive is within 2 points of the scaled dot product or above it; supported if below by more (interval); else "
+        "the interval is narrower than 4 points; else inconclusive. even: supported if additive's trained weights "
+        "have a higher entropy than the scaled dot product's (interval) and its accuracy is lower (interval); refuted if the entropies differ "
+        "by less than 10 % or the accuracy is within 2 points or above; else inconclusive. agreement: refuted if additive is within 2 points of the scaled dot product or above it; supported if below by more (interval); else "
         "inconclusive.",
         zh="在最大宽度上按种子配对比较正确率。宽度：若加性优于不缩放点积（95% 区间在 0 以上）且与缩放点积相差不超过 2 个百分点（等价检验），则视情况而定；"
-        "优于两者则成立；不优于不缩放点积且区间窄于 4 个百分点则不成立；否则尚无定论。平均：若训练后加性与缩放点积的权重熵相差不到 10%，则不成立；"
-        "若加性的熵更高（区间）且正确率更低（区间），则成立；否则视情况而定。一致：若加性与缩放点积相差不超过 2 个百分点或更高，则不成立；"
+        "优于两者则成立；不优于不缩放点积且区间窄于 4 个百分点则不成立；否则尚无定论。平均：若训练后加性的权重熵高于缩放点积（区间）"
+        "且正确率更低（区间），则成立；若两者的熵相差不到 10%，或加性的正确率相差不超过 2 个百分点或更高，则不成立；否则尚无定论。一致：若加性与缩放点积相差不超过 2 个百分点或更高，则不成立；"
         "低得更多（区间）则成立；否则尚无定论。",
     )
     parts = (
@@ -132,10 +132,11 @@ class DotVsAdditiveQuality(Question):
                 ),
             ),
             "even": Judgement(
-                Verdict.REFUTED if even else Verdict.SUPPORTED if entropy.above and scaled.below else Verdict.DEPENDS,
+                _even(entropy, scaled, same=even or near),
                 Text(
-                    en=f"Entropy of trained weights, additive minus scaled dot: {entropy} nats, of {base:.2f}.",
-                    zh=f"训练后权重的熵，加性减缩放点积：{entropy} 奈特（后者为 {base:.2f}）。",
+                    en=f"Entropy of trained weights, additive minus scaled dot: {entropy} nats (scaled dot {base:.2f}); accuracy, additive minus "
+                    f"scaled dot: {scaled}.",
+                    zh=f"训练后权重的熵，加性减缩放点积：{entropy} 奈特（缩放点积为 {base:.2f}）；正确率，加性减缩放点积：{scaled}。",
                 ),
             ),
             "agreement": Judgement(
@@ -154,30 +155,37 @@ class DotVsAdditiveQuality(Question):
     def answer(self, rows: Rows) -> Answer:
         tuned, wide = _tuned(rows), max(rows.distinct("d_k"))
         found = {scorer: tuned.mean("accuracy", scorer=scorer, d_k=wide) for scorer in SCORERS}
+        small = {scorer: tuned.mean("accuracy", scorer=scorer, d_k=min(rows.distinct("d_k"))) for scorer in SCORERS}
+        entropy = {scorer: tuned.mean("entropy", scorer=scorer, d_k=wide) for scorer in ("additive", "scaled dot")}
+        seeds = len(tuned.distinct("seed"))
         names = {"dot": "不缩放点积", "scaled dot": "缩放点积", "additive": "加性", "cosine": "余弦"}
         return Answer(
             short=Text(
                 en=f"At d_k = {wide}, each with its best rate: "
                 + ", ".join(f"{k} {v:.1%}" for k, v in found.items())
-                + ". "
-                "Whatever advantage additive scores have at large widths is to be read against dot products without a scale.",
+                + f". At d_k = {min(rows.distinct('d_k'))} additive scores have {small['additive']:.1%}, scaled dot products "
+                f"{small['scaled dot']:.1%}. What is said of additive scores at large widths was measured against dot products without a scale.",
                 zh=f"d_k = {wide} 时（各取最佳学习率）："
                 + "，".join(f"{names[k]} {v:.1%}" for k, v in found.items())
-                + "。"
-                "加性打分在大宽度上的优势，要相对于不缩放的点积来理解。",
+                + f"。d_k = {min(rows.distinct('d_k'))} 时，加性为 {small['additive']:.1%}，缩放点积为 {small['scaled dot']:.1%}。"
+                "关于加性打分在大宽度上更好的说法，出自与不缩放点积的比较。",
             ),
             imprecise=Text(
-                en="An additive score is v . tanh(W q + U k), a network with one hidden layer: it can learn agreement. How even weights are "
-                "depends on the length of v, which is learned, not on the form.",
-                zh="加性打分是 v·tanh(Wq + Uk)，即含一个隐藏层的网络，能够学到“一致”。权重是否平均取决于学到的 v 的长度，而不是打分的形式。",
+                en="An additive score is v . tanh(W q + U k), a network with one hidden layer: it can learn agreement. How even its weights are is "
+                f"learned too, with the length of v: after training their entropy is {entropy['additive']:.2f} nats here, that of scaled dot "
+                f"products {entropy['scaled dot']:.2f}.",
+                zh="加性打分是 v·tanh(Wq + Uk)，即含一个隐藏层的网络，能够学到“一致”。权重有多平均也是学出来的，由 v 的长度控制：这里训练后权重的熵为 "
+                f"{entropy['additive']:.2f} 奈特，缩放点积为 {entropy['scaled dot']:.2f}。",
             ),
             limits=Text(
-                en=f"One head, {KEYS} keys out of {CODES} fixed codes, noisy queries, {len(rows.distinct('seed'))} seeds; no language.",
-                zh=f"一个头，从 {CODES} 个固定编码中取 {KEYS} 个键，带噪声的查询，{len(rows.distinct('seed'))} 个随机种子；不涉及语言。",
+                en=f"One head, {KEYS} keys out of {CODES} fixed codes, noisy queries, {seeds} seed(s) besides the one that chose "
+                "the rates, few updates; no language.",
+                zh=f"一个头，从 {CODES} 个固定编码中取 {KEYS} 个键，带噪声的查询，{seeds} 个随机种子（另有一个用来选学习率），"
+                "更新次数较少；不涉及语言。",
             ),
             caption=Text(
-                en="Accuracy and entropy of the weights after training, with 95 % intervals.",
-                zh="训练后的正确率与权重的熵，带 95% 区间。",
+                en="Accuracy and entropy of the weights after training, with 95 % intervals. Evenly spread weights have the highest entropy.",
+                zh="训练后的正确率与权重的熵，带 95% 区间。权重越平均，熵越高。",
             ),
         )
 
@@ -249,6 +257,12 @@ def _differences(rows: Rows, column: str, other: str, width: int) -> list[float]
 
 def _difference(rows: Rows, column: str, other: str, width: int) -> Interval:
     return interval(_differences(rows, column, other, width))
+
+
+def _even(entropy: Interval, accuracy: Interval, *, same: bool) -> Verdict:
+    if same or accuracy.above:
+        return Verdict.REFUTED
+    return Verdict.SUPPORTED if entropy.above and accuracy.below else Verdict.INCONCLUSIVE
 
 
 def _wide(unscaled: Interval, scaled: Interval, *, near: bool) -> Verdict:

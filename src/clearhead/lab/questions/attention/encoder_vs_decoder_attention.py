@@ -73,9 +73,10 @@ class EncoderVsDecoderAttention(Question):
         en="one-and-two: supported if a layer has these attentions, forbidden dependences are exactly 0 and allowed ones above 1e-8. "
         "only-training: depends if leaving the mask out of a prefix that is read anew changes outputs by more than 0.001, else supported. "
         "queries: depends if what feeds the queries is the output of the same block's first sub-layer, bit for bit, and the keys and values "
-        "come from the encoder; supported if it is the output of the block before.",
+        "come from the encoder: then they come from the block before only by way of that sub-layer; supported if it is the output of the block "
+        "before; else refuted.",
         zh="一与二：若各层确有这些注意力，且不允许的依赖恰为 0、允许的大于 1e-8，则成立。训练：若重新读前缀时去掉遮挡使输出改变超过 0.001，则视情况而定，"
-        "否则成立。查询：若查询的输入与同一块第一个子层的输出逐位相同，且键和值来自编码器，则视情况而定；若等于前一块的输出，则成立。",
+        "否则成立。查询：若查询的输入与同一块第一个子层的输出逐位相同，且键和值来自编码器，则视情况而定（前一块只经由该子层间接提供查询）；若等于前一块的输出，则成立；否则不成立。",
     )
     parts = ("clearhead.model.attention.multihead:SelfAttention", "clearhead.model.attention.multihead:CrossAttention")
     references = ("Vaswani et al., 2017, arXiv:1706.03762, sections 3.1 and 3.2.3",)
@@ -107,6 +108,7 @@ class EncoderVsDecoderAttention(Question):
         structure = rows.where(part="structure")[0]
         shape = (structure["encoder"], structure["decoder_self"], structure["decoder_cross"]) == (1, 1, 1)
         anew = min(rows.column("change", part="prefix", mask="without"))
+        masked = max(rows.column("change", part="prefix", mask="with"))
         trace = rows.where(part="trace")
         same, before = max(trace.column("from_same_block")), min(trace.column("from_block_before"))
         keys = max(trace.column("keys_from_encoder"))
@@ -122,15 +124,17 @@ class EncoderVsDecoderAttention(Question):
             "only-training": Judgement(
                 Verdict.DEPENDS if anew > MATTERS else Verdict.SUPPORTED,
                 Text(
-                    en=f"When prefixes are read anew without the mask, outputs change by at least {anew:.2g}.",
-                    zh=f"不带遮挡地重新读前缀时，输出至少改变 {anew:.2g}。",
+                    en=f"When prefixes are read anew without the mask, outputs change by at least {anew:.2g}; with it, by at most {masked:.1g}.",
+                    zh=f"重新读前缀时，不带遮挡，输出至少改变 {anew:.2g}；带遮挡，至多改变 {masked:.1g}。",
                 ),
             ),
             "queries": Judgement(
                 Verdict.DEPENDS if depends else Verdict.SUPPORTED if before == 0.0 else Verdict.REFUTED,
                 Text(
-                    en=f"What feeds the queries differs from the first sub-layer of the same block by {same:g}, from the block before by {before:.2g}.",
-                    zh=f"查询的输入与同一块第一个子层的输出相差 {same:g}，与前一块的输出相差 {before:.2g}。",
+                    en=f"What feeds the queries differs by {same:g} from the first sub-layer of the same block and by {before:.2g} from "
+                    f"the block before; keys and values differ by {keys:g} from the encoder's output.",
+                    zh=f"查询的输入与同一块第一个子层的输出相差 {same:g}，与前一块的输出相差 {before:.2g}；"
+                    f"键和值的输入与编码器输出相差 {keys:g}。",
                 ),
             ),
         }
@@ -140,8 +144,8 @@ class EncoderVsDecoderAttention(Question):
         return Answer(
             short=Text(
                 en="Each encoder layer has one attention, over the whole source. Each decoder layer has two: one over the target up to the current "
-                "token, and one whose queries come from the target and whose keys and values come from the encoder. The mask is part of the "
-                f"model, not of training: reading prefixes anew without it changes outputs by at least {anew:.2g}.",
+                "token, and one whose queries come from the target and whose keys and values come from the encoder. The mask "
+                f"belongs to the model, not to training alone: reading prefixes anew without it changes outputs by at least {anew:.2g}.",
                 zh="每个编码器层有一个注意力，覆盖整个源句。每个解码器层有两个：一个覆盖目标句到当前词为止的部分，另一个的查询来自目标句、键和值来自编码器。"
                 f"遮挡属于模型本身而不只属于训练：不带遮挡地重新读前缀，输出至少改变 {anew:.2g}。",
             ),
@@ -151,7 +155,7 @@ class EncoderVsDecoderAttention(Question):
                 zh="第二个注意力的查询来自同一块的第一个注意力（相加并归一化之后），而不是前一块。带缓存、只有一个新查询时，遮挡已无可遮。",
             ),
             limits=Text(
-                en=f"Untrained models of 1 + 2 layers, post-norm, {len(rows.distinct('seed'))} seeds, float64.",
+                en=f"Untrained models of 1 + 2 layers, post-norm, {len(rows.distinct('seed'))} seed(s), float64.",
                 zh=f"未训练的 1 + 2 层后归一化模型，{len(rows.distinct('seed'))} 个随机种子，float64。",
             ),
             caption=Text(

@@ -161,7 +161,7 @@ class MultiHeadImplementation(Question):
             limits=Text(
                 en=f"Checked by numbers, not by proof: width {WIDTH}, {HEADS} heads, {len(rows.distinct('seed'))} "
                 f"seeds, random weights, no dropout.",
-                zh=f"这是数值检验而非证明：宽度 {WIDTH},{HEADS} 个头，{len(rows.distinct('seed'))} 个种子，随机权重"
+                zh=f"这是数值检验而非证明：宽度 {WIDTH}，{HEADS} 个头，{len(rows.distinct('seed'))} 个种子，随机权重"
                 f"，无 dropout。",
             ),
             caption=Text(

@@ -212,7 +212,7 @@ class MultiHeadWhy(Question):
             limits=Text(
                 en=f"One layer a side, width {WIDTH}, 2,000 pairs of an invented language, {seeds} seeds, one "
                 f"learning rate.",
-                zh=f"编码器与解码器各一层，宽度 {WIDTH},2000 对人造语言句子，{seeds} 个种子，单一学习率。",
+                zh=f"编码器与解码器各一层，宽度 {WIDTH}，2000 对人造语言句子，{seeds} 个种子，单一学习率。",
             ),
             caption=Text(
                 en="Left: variance of the difference of two neighbours that a layer explains. Middle: translation "

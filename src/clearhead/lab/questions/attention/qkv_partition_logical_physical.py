@@ -109,7 +109,7 @@ class QkvPartitionLogicalPhysical(Question):
                     en=f"Layouts differ by {worst:.1g}; {shared:.0%} of the blocks of heads share the storage of "
                     f"the one weight; a head's gradient outside its rows is {outside:.1g}; rows read in the wrong "
                     f"order change the output by {wrong:.0%}.",
-                    zh=f"各布局相差 {worst:.1g};{shared:.0%} 的头块与同一权重共用存储；头的梯度在自己的行以外为 "
+                    zh=f"各布局相差 {worst:.1g}；{shared:.0%} 的头块与同一权重共用存储；头的梯度在自己的行以外为 "
                     f"{outside:.1g}；按错误顺序读取行，输出变化 {wrong:.0%}。",
                 ),
             ),
@@ -132,15 +132,15 @@ class QkvPartitionLogicalPhysical(Question):
                 en=f"What is not the same is the start: Glorot's rule sees other sizes, so the weights begin with "
                 f"deviation {fused:.4f} in one matrix and {separate:.4f} in a matrix of its own for each of Q, K "
                 f"and V. And cutting Q, K and V into heads is a view too; {rows.mean('copied'):.0f} of 3 are copied.",
-                zh=f"不同之处在于初始化：Glorot 规则看到的尺寸不同，融合矩阵的初始标准差为 {fused:.4f},Q、K、V 各用一"
+                zh=f"不同之处在于初始化：Glorot 规则看到的尺寸不同，融合矩阵的初始标准差为 {fused:.4f}，Q、K、V 各用一"
                 f"个矩阵时为 {separate:.4f}。把 Q、K、V 切成头同样只是视图，三者中有 {rows.mean('copied'):.0f} 个被复"
                 f"制。",
             ),
             limits=Text(
                 en=f"Width {WIDTH}, {HEADS} heads, {len(rows.distinct('seed'))} seeds, in one process; speed and "
                 f"splits over devices were not measured.",
-                zh=f"宽度 {WIDTH},{HEADS} 个头，{len(rows.distinct('seed'))} 个种子，单进程；未测量速度，也未测量跨设备"
-                f"划分。",
+                zh=f"宽度 {WIDTH}，{HEADS} 个头，{len(rows.distinct('seed'))} 个种子，单进程；未测量速度，也未测量跨"
+                f"设备划分。",
             ),
             caption=Text(
                 en="Which rows of one weight belong to which head, in two layouts of the same size; numbers are heads.",

@@ -138,7 +138,7 @@ class QkvProjectionOrigin(Question):
                 Text(
                     en=f"W times word vectors is off by {max(first):.1g} in first layers and by up to "
                     f"{max(deeper):.2g} elsewhere; W times the layer's own input by {exact:.1g}.",
-                    zh=f"W 乘词向量，在第一层误差 {max(first):.1g}，其他位置最多达 {max(deeper):.2g};W 乘该层自身的输"
+                    zh=f"W 乘词向量，在第一层误差 {max(first):.1g}，其他位置最多达 {max(deeper):.2g}；W 乘该层自身的输"
                     f"入，误差 {exact:.1g}。",
                 ),
             ),
@@ -156,7 +156,7 @@ class QkvProjectionOrigin(Question):
                 Text(
                     en=f"With another text Q changes by {moved:.0%} of its size or more, W_Q not at all; gradients "
                     f"of W_Q, W_K and W_V agree with finite differences to {slope:.1g}.",
-                    zh=f"换一段文本，Q 至少变化其大小的 {moved:.0%},W_Q 不变；W_Q、W_K、W_V 的梯度与有限差分相差 "
+                    zh=f"换一段文本，Q 至少变化其大小的 {moved:.0%}，W_Q 不变；W_Q、W_K、W_V 的梯度与有限差分相差 "
                     f"{slope:.1g}。",
                 ),
             ),
@@ -181,8 +181,8 @@ class QkvProjectionOrigin(Question):
                 f"with W_Q and W_K left random, {accuracy['W_V']:.0%} with W_V left random.",
                 zh=f"参数是矩阵 W_Q、W_K、W_V：开始时随机，由损失的梯度更新。Q、K、V 是激活值：由这些矩阵乘以该层读到的"
                 f"向量得到，每段文本都不同。d_k 是单个头的宽度，基础模型中为 {ModelConfig().sizes.d_head}。查表任务中"
-                f"全部训练时正确率 {accuracy['nothing']:.0%},W_Q 与 W_K 保持随机时 "
-                f"{accuracy['W_Q and W_K']:.0%},W_V 保持随机时 {accuracy['W_V']:.0%}。",
+                f"全部训练时正确率 {accuracy['nothing']:.0%}，W_Q 与 W_K 保持随机时 "
+                f"{accuracy['W_Q and W_K']:.0%}，W_V 保持随机时 {accuracy['W_V']:.0%}。",
             ),
             imprecise=Text(
                 en=f"Only the first layer multiplies word vectors, and even those with positions added; "

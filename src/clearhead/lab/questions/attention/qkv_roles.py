@@ -108,8 +108,8 @@ class QkvRoles(Question):
                     en=f"The weight is off its formula by {off:.1g}; new values move the weights by {routed:.1g}; K "
                     f"and V permuted together move the output by {joint:.1g}; K permuted alone leaves at most "
                     f"{broken:.0%} right of {learned:.0%}.",
-                    zh=f"权重与公式相差 {off:.1g}；只换值时权重变化 {routed:.1g};K 与 V 一起置换时输出变化 {joint:.1g};"
-                    f"只置换 K 后，正确率从 {learned:.0%} 降到至多 {broken:.0%}。",
+                    zh=f"权重与公式相差 {off:.1g}；只换值时权重变化 {routed:.1g}；K 与 V 一起置换时输出变化 "
+                    f"{joint:.1g}；只置换 K 后，正确率从 {learned:.0%} 降到至多 {broken:.0%}。",
                 ),
             ),
         }
@@ -162,6 +162,7 @@ class QkvRoles(Question):
         bars(right, shown, [rows.mean("accuracy", change=each) for each in names])
         threshold(right, 0.25, "any value of the text")
         right.set_ylim(0.0, 1.2)
+        right.tick_params(axis="x", labelsize=8)
         for axes in (left, right):
             axes.legend(fontsize=8)
         label(left, x="length b of the query", y="weight on the right slot (share)")

@@ -184,7 +184,6 @@ class ScoreMeasuresRelevance(Question):
             axes.legend(fontsize=8)
         for place, kind in enumerate(("dot", "cosine")):
             line(right, LONGER, [rows.mean("rank", kind=kind, longer=each) for each in LONGER], kind, place)
-        right.invert_yaxis()
         right.legend(fontsize=8)
         label(left, x="", y="area under the curve")
         label(middle, x="", y="correlation with effect")

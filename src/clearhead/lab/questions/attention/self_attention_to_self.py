@@ -52,6 +52,10 @@ class SelfAttentionToSelf(Question):
                 zh="有残差直接传递该词时，遮住对角线没有代价。",
             ),
             Source("003", "IV.17"),
+            note=Text(
+                en="The remedy that comes to mind; the question itself names none.",
+                zh="这是最容易想到的办法；原题没有给出办法。",
+            ),
         ),
     )
     prediction = Text(
@@ -61,12 +65,12 @@ class SelfAttentionToSelf(Question):
     )
     criterion = Text(
         en="problem: depends if the mean weight on itself at the start is above 0.5 with shared projections and within 20 % of 1/n with separate "
-        "ones; supported if above 0.5 with both; refuted if with neither. harmless: supported if accuracies with and without the diagonal "
+        "ones; supported if above 0.5 with both; refuted if with neither; else inconclusive. harmless: supported if accuracies with and without the diagonal "
         "differ by less than one point (equivalence test) with separate projections and a residual, and the first causal row without its own key is "
-        "finite here; refuted if hiding costs more (interval); else inconclusive.",
-        zh="问题：若起始时共用投影的平均自身权重高于 0.5，而分开投影的在 1/n 的 ±20% 以内，则视情况而定；两者都高于 0.5 则成立；都不高于则不成立。"
+        "finite here; refuted if hiding costs more than one point (whole interval); else inconclusive.",
+        zh="问题：若起始时共用投影的平均自身权重高于 0.5，而分开投影的在 1/n 的 ±20% 以内，则视情况而定；两者都高于 0.5 则成立；都不高于则不成立；其余为尚无定论。"
         "无代价：若分开投影且有残差时，遮与不遮的正确率相差不到 1 个百分点（等价检验），且因果模型第一行在遮住自身后结果有限，则成立；"
-        "代价更大（区间）则不成立；否则尚无定论。",
+        "代价超过 1 个百分点（整个区间）则不成立；否则尚无定论。",
     )
     parts = (
         "clearhead.model.attention.shared_qk:SharedQK",
@@ -114,18 +118,14 @@ class SelfAttentionToSelf(Question):
         own = {each: rows.mean("own_weight", projections=each, residual="pre", diagonal="kept") for each in PROJECTIONS}
         indifferent = abs(own["separate"] * LENGTH - 1.0) <= UNIFORM
         cost, finite = _cost(rows), bool(rows.one("finite", part="first row"))
-        near = equivalent(_costs(rows), HARMLESS)
-        if own["shared"] > DOMINANT:
-            problem = (
-                Verdict.DEPENDS
-                if indifferent
-                else Verdict.SUPPORTED
-                if own["separate"] > DOMINANT
-                else Verdict.INCONCLUSIVE
-            )
+        near, plain = equivalent(_costs(rows), HARMLESS), rows.one("plain_nan", part="first row")
+        dominant = [each for each, weight in own.items() if weight > DOMINANT]
+        if dominant == ["shared"]:
+            problem = Verdict.DEPENDS if indifferent else Verdict.INCONCLUSIVE
         else:
-            problem = Verdict.REFUTED
-        harmless = Verdict.SUPPORTED if near and finite else Verdict.REFUTED if cost.above else Verdict.INCONCLUSIVE
+            problem = {0: Verdict.REFUTED, 2: Verdict.SUPPORTED}.get(len(dominant), Verdict.INCONCLUSIVE)
+        dear = cost.low > HARMLESS
+        harmless = Verdict.SUPPORTED if near and finite else Verdict.REFUTED if dear else Verdict.INCONCLUSIVE
         return {
             "problem": Judgement(
                 problem,
@@ -138,9 +138,10 @@ class SelfAttentionToSelf(Question):
             "harmless": Judgement(
                 harmless,
                 Text(
-                    en=f"Accuracy lost by hiding the diagonal, with a residual: {cost}. A causal first row without its own key: "
-                    f"{'zeros' if finite else 'not finite'} here, NaN with plain softmax.",
-                    zh=f"有残差时遮住对角线损失的正确率：{cost}。因果第一行遮住自身后：本库得到{'零向量' if finite else '非有限值'}，普通 softmax 得到 NaN。",
+                    en=f"Accuracy with the diagonal minus without, with a residual: {cost}. A causal first row without its own key is "
+                    f"{'finite' if finite else 'not finite'} here; with plain softmax {plain:.0f} of 5 rows are NaN.",
+                    zh=f"有残差时，保留对角线减去遮住对角线的正确率：{cost}。因果第一行遮住自身后，本库得到{'有限值' if finite else '非有限值'}；"
+                    f"用普通 softmax，5 行中有 {plain:.0f} 行为 NaN。",
                 ),
             ),
         }
@@ -150,11 +151,15 @@ class SelfAttentionToSelf(Question):
         bare = interval(rows.paired("accuracy", {**_BARE, "diagonal": "kept"}, {**_BARE, "diagonal": "hidden"}))
         return Answer(
             short=Text(
-                en=f"With separate projections a token starts by giving itself {own['separate']:.2f} of its weight, about as much as any other. With one "
-                f"matrix for queries and keys it is {own['shared']:.2f}: nothing suits a token as well as itself. Hiding the diagonal costs "
-                f"{100 * _cost(rows).mean:.1f} points of accuracy with a residual and {100 * bare.mean:.1f} without.",
-                zh=f"分开投影时，一个词起初给自己 {own['separate']:.2f} 的权重，与给其他词的相当；查询与键共用矩阵时为 {own['shared']:.2f}，没有谁比自己更相配。"
-                f"遮住对角线，有残差时正确率损失 {100 * _cost(rows).mean:.1f} 个百分点，没有残差时为 {100 * bare.mean:.1f}。",
+                en=f"With separate projections a token starts by giving itself {own['separate']:.3f} of its weight; an equal share for all {LENGTH} would "
+                f"be {1 / LENGTH:.3f}. With one matrix for queries and keys it is {own['shared']:.2f}, as a token's query then points the way of its "
+                f"own key. Accuracy changes by {-100 * _cost(rows).mean:+.1f} points when the diagonal is hidden in a model with residuals (95 % "
+                f"interval {-100 * _cost(rows).high:+.1f} to {-100 * _cost(rows).low:+.1f}) and by {-100 * bare.mean:+.1f} in one without "
+                f"({-100 * bare.high:+.1f} to {-100 * bare.low:+.1f}).",
+                zh=f"分开投影时，一个词起初给自己 {own['separate']:.3f} 的权重，{LENGTH} 个词平分则为 {1 / LENGTH:.3f}；查询与键共用矩阵时为 "
+                f"{own['shared']:.2f}，因为此时一个词的查询与它自己的键同向。遮住对角线后，正确率的变化在有残差的模型中为 "
+                f"{-100 * _cost(rows).mean:+.1f} 个百分点（95% 区间 {-100 * _cost(rows).high:+.1f} 到 {-100 * _cost(rows).low:+.1f}），"
+                f"没有残差时为 {-100 * bare.mean:+.1f}（{-100 * bare.high:+.1f} 到 {-100 * bare.low:+.1f}）。",
             ),
             imprecise=Text(
                 en="Attending to oneself is an option, not a fault: the residual carries the token past attention in any case. The first token of a "
@@ -162,12 +167,13 @@ class SelfAttentionToSelf(Question):
                 zh="对自身做注意力只是一个选项，并非缺陷：残差无论如何都会把该词带过注意力。因果模型的第一个词看不到别的，那里必须保留对角线，或为该行另作约定。",
             ),
             limits=Text(
-                en=f"Denoising text of a small grammar, 2 layers of width 32, {len(rows.distinct('seed'))} seeds.",
-                zh=f"小语法文本的去噪任务，两层、宽度 32，{len(rows.distinct('seed'))} 个随机种子。",
+                en=f"Denoising text of a small grammar, 2 layers of width 32, {len(rows.distinct('seed'))} seed(s); shared queries and keys without "
+                "the normalisation of keys that Reformer adds, at their usual initial size.",
+                zh=f"小语法文本的去噪任务，两层、宽度 32，{len(rows.distinct('seed'))} 个随机种子；查询与键共用时没有 Reformer 中对键的归一化，初始值为通常大小。",
             ),
             caption=Text(
-                en="Left: weight of a token on itself before training. Right: accuracy lost by hiding the diagonal.",
-                zh="左：训练前对自身的权重。右：遮住对角线损失的正确率。",
+                en="Left: weight of a token on itself before training. Right: accuracy lost by hiding the diagonal; below 0 it is gained.",
+                zh="左：训练前对自身的权重。右：遮住对角线损失的正确率，负值为增加。",
             ),
         )
 
@@ -182,8 +188,8 @@ class SelfAttentionToSelf(Question):
         label(start, x="projections", y="weight of a token on itself")
         sides = {
             "with residual": _USUAL,
-            "without residual": _BARE,
-            "shared Q and K": {**_USUAL, "projections": "shared"},
+            "no residual": _BARE,
+            "residual,\nshared Q and K": {**_USUAL, "projections": "shared"},
         }
         costs = [
             interval(rows.paired("accuracy", {**s, "diagonal": "kept"}, {**s, "diagonal": "hidden"}))

@@ -152,7 +152,7 @@ class SqrtDkExponent(Question):
                 zh=f"打分是 d_k 个乘积之和。若它们相互独立，方差相加，离散程度就是 √d_k：实测幂次 "
                 f"{powers['normal'].mean:.3f}。若彼此相关，均值或协方差也会累加，幂次便趋向 1（两个例子中为 "
                 f"{powers['components correlated'].mean:.2f} 和 {powers['key like its query'].mean:.2f}）。在查表模型"
-                f"里，标准化后的查询与键，训练前幂次为 {fresh.mean:.2f},"
+                f"里，标准化后的查询与键，训练前幂次为 {fresh.mean:.2f}，"
                 f"训练后为 {after.mean:.2f}" + ("，可见训练打破了这一假设。" if moved else "，没有确定的变化。"),
             ),
             imprecise=Text(

@@ -91,14 +91,15 @@ class BatchnormMechanics(Question):
         "accuracy at the same fit (training loss first below 0.1) rises (intervals of paired differences); both in "
         "both networks: supported; none anywhere: refuted; else depends. slower, with torch's fused BatchNorm: a "
         "step takes over 1.1 times as long (lower end of the interval of log ratios); if so, depends if seconds to "
-        "the target fall in a network (interval), else supported; if not so in any network, refuted. recurrent: "
-        "refuted if the LSTM's loss with BatchNorm is surely less than 2 % above the plain one's; supported if "
-        "surely more; else inconclusive.",
+        "the target fall in a network (interval), or only one network is slower, else supported; refuted if surely "
+        "below 1.1 in both; else inconclusive. recurrent: refuted if the LSTM's loss with BatchNorm is surely less "
+        "than 2 % above the plain one's; supported if surely more; else inconclusive.",
         zh="轴：在（批，特征）与（批，特征，长度）两种输入上，训练、评估和滑动平均都与 torch 的 BatchNorm1d 相差不超过"
         " 1e-12，则成立。收益：达到 95% 的步数减少、同等拟合程度下（训练损失首次低于 0.1）的测试正确率上升（配对差的"
         "区间），两种网络上两项都满足则成立，全不满足则不成立，其余视情况而定。更慢（用 torch 的融合实现）：每步耗时"
-        "超过 1.1 倍（对数比区间的下端）；若如此，有网络的达标秒数减少（区间）则视情况而定，否则成立；没有网络如此则"
-        "不成立。循环网络：批归一化 LSTM 的损失确定不超过普通 LSTM 的 1.02 倍则不成立，确定超过则成立，其余尚无定论。",
+        "超过 1.1 倍（对数比区间的下端）；若如此，有网络的达标秒数减少（区间）或只有一个网络更慢，则视情况而定，否则"
+        "成立；两者都确定低于 1.1 倍则不成立；其余尚无定论。循环网络：批归一化 LSTM 的损失确定不超过普通 LSTM 的 "
+        "1.02 倍则不成立，确定超过则成立，其余尚无定论。",
     )
     parts = ("clearhead.model.norm.batchnorm:BatchNorm",)
     references = (
@@ -137,13 +138,10 @@ class BatchnormMechanics(Question):
         known = all(each.count > 1 for each in fewer.values())
         better = Verdict.SUPPORTED if all(merits) else Verdict.DEPENDS if any(merits) else Verdict.REFUTED
         longer = [each.low > np.log(SLOWER) for each in steps.values()]
-        slower = (
-            (Verdict.DEPENDS if any(each.below for each in seconds.values()) else Verdict.SUPPORTED)
-            if all(longer)
-            else Verdict.DEPENDS
-            if any(longer)
-            else Verdict.REFUTED
-        )
+        cheaper = any(each.below for each in seconds.values())
+        slower = Verdict.REFUTED if all(each.high < np.log(SLOWER) for each in steps.values()) else Verdict.INCONCLUSIVE
+        if any(longer):
+            slower = Verdict.DEPENDS if cheaper or not all(longer) else Verdict.SUPPORTED
         worse = _recurrent_ratio(rows)
         recurrent = (
             Verdict.REFUTED if worse.high < NEAR else Verdict.SUPPORTED if worse.low > NEAR else Verdict.INCONCLUSIVE
@@ -152,7 +150,7 @@ class BatchnormMechanics(Question):
             f"{each}: {fewer[each].mean:+.0f} steps, accuracy at the same fit {100 * gain[each].mean:+.1f} points"
             for each in names
         )
-        listed_zh = ";".join(
+        listed_zh = "；".join(
             f"{ZH[each]}：步数 {fewer[each].mean:+.0f}，同等拟合时正确率 {100 * gain[each].mean:+.1f} 个百分点"
             for each in names
         )
@@ -160,7 +158,7 @@ class BatchnormMechanics(Question):
             f"{each}: {np.exp(steps[each].mean):.2f} times a step, {np.exp(seconds[each].mean):.2f} times to the target"
             for each in names
         )
-        times_zh = ";".join(
+        times_zh = "；".join(
             f"{ZH[each]}：每步 {np.exp(steps[each].mean):.2f} 倍，达标 {np.exp(seconds[each].mean):.2f} 倍"
             for each in names
         )

@@ -273,8 +273,15 @@ class BatchnormVariableLength(Question):
 
 BARS = tuple((name, norm) for name, norms in TRIED.items() for norm in norms)
 PAIRS = tuple((name, norm) for name, norms in TRIED.items() for norm in norms if norm != "layernorm")
-EN = {"topics": "topics", "reverse": "reversing", "masked": "masked", "pads in": "pads in", "position": "per position"}
-ZH = {"topics": "主题", "reverse": "倒序", "masked": "带掩码", "pads in": "计入填充", "position": "按位置"}
+EN = {
+    "and": "; ",
+    "topics": "topics",
+    "reverse": "reversing",
+    "masked": "masked",
+    "pads in": "pads in",
+    "position": "per position",
+}
+ZH = {"and": "；", "topics": "主题", "reverse": "倒序", "masked": "带掩码", "pads in": "计入填充", "position": "按位置"}
 
 
 def _example(norm: str, draws: int, seed: int) -> Row:
@@ -397,4 +404,6 @@ def _bucketed(rows: Rows, name: str, norm: str) -> list[float]:
 def _listed(rows: Rows, names: Mapping[str, str]) -> str:
     """Points against LayerNorm in random batches and in buckets."""
     lags = {each: [100 * _lag(rows, *each, batches).mean for batches in ("random", "buckets")] for each in PAIRS}
-    return "; ".join(f"{names[task]} {names[norm]} {lag[0]:+.1f} / {lag[1]:+.1f}" for (task, norm), lag in lags.items())
+    return names["and"].join(
+        f"{names[task]} {names[norm]} {lag[0]:+.1f} / {lag[1]:+.1f}" for (task, norm), lag in lags.items()
+    )

@@ -165,7 +165,7 @@ class DepthPathologies(Question):
                 collapse,
                 Text(
                     en=f"Rank correlation with depth, and mean cosine at {_deepest(rows, 'start')} layers: "
-                    f"{_listed(PLACES, trend, alike)}.",
+                    f"{_listed(PLACES_EN, trend, alike)}.",
                     zh=f"与深度的秩相关（括号内为 {_deepest(rows, 'start')} 层时的平均余弦）："
                     f"{_listed(PLACES_ZH, trend, alike)}。",
                 ),
@@ -256,7 +256,8 @@ class DepthPathologies(Question):
         return figure
 
 
-PLACES_ZH = {"post": "后归一化", "pre": "前归一化", "deepnorm": "DeepNorm"}
+PLACES_EN = {**PLACES, "and": ", "}
+PLACES_ZH = {"and": "，", "post": "后归一化", "pre": "前归一化", "deepnorm": "DeepNorm"}
 ZH = {
     Verdict.SUPPORTED: "成立",
     Verdict.REFUTED: "不成立",
@@ -329,4 +330,6 @@ def _worse(rows: Rows, place: str) -> Interval:
 
 
 def _listed(names: Mapping[str, str], trend: Mapping[str, float], alike: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {trend[place]:.2f} ({alike[place]:.2f})" for place, name in names.items())
+    return names["and"].join(
+        f"{name} {trend[place]:.2f} ({alike[place]:.2f})" for place, name in names.items() if place in trend
+    )

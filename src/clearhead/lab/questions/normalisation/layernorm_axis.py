@@ -335,4 +335,4 @@ def _accuracies(rows: Rows) -> Text:
             f"{name}: LayerNorm {means[0]:.0%}, pooled BatchNorm {means[1]:.0%}, per position {means[2]:.0%}"
         )
         parts_zh.append(f"{zh}：层归一化 {means[0]:.0%}，合并统计的批归一化 {means[1]:.0%}，按位置统计 {means[2]:.0%}")
-    return Text(en=f"Accuracy on {'; '.join(parts_en)}.", zh=f"正确率，{';'.join(parts_zh)}。")
+    return Text(en=f"Accuracy on {'; '.join(parts_en)}.", zh=f"正确率，{'；'.join(parts_zh)}。")

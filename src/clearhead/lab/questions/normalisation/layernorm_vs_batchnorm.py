@@ -171,7 +171,7 @@ class LayernormVsBatchnorm(Question):
         sure = max(more.high, lag["topics"].high) < NEAR
         small = (Verdict.REFUTED if sure else Verdict.INCONCLUSIVE, Verdict.DEPENDS, Verdict.SUPPORTED)[halves]
         listed_en = ", ".join(f"{name} {lag[name].mean:+.3f}" for name in TASKS)
-        listed_zh = ",".join(f"{ZH[name]} {lag[name].mean:+.3f}" for name in TASKS)
+        listed_zh = "，".join(f"{ZH[name]} {lag[name].mean:+.3f}" for name in TASKS)
         return {
             "dynamic": Judgement(
                 dynamic if known else Verdict.INCONCLUSIVE,

@@ -15,6 +15,7 @@ from clearhead.lab.scale import Scale
 from clearhead.lab.statistics import Interval, exponent, interval
 from clearhead.lab.training import Plan, build, decoder, encoder, examples, logits, loss_of, task, train
 from clearhead.model.cache import NO_CACHE
+from clearhead.model.forward_pass import Pass
 from clearhead.model.mask import OPEN
 
 EXACT = 1e-10  # largest difference to torch's layer, float64
@@ -269,7 +270,7 @@ def _parts(place: str) -> nn.Module:
 
 @torch.no_grad()
 def _block(place: str, hidden: Tensor) -> Tensor:
-    output: Tensor = _parts(place)(hidden, torch.arange(hidden.shape[1])[None], OPEN, None, NO_CACHE.layer(0))
+    output: Tensor = _parts(place)(hidden, Pass(torch.arange(hidden.shape[1])[None], OPEN), None, NO_CACHE.layer(0))
     return output
 
 

@@ -105,7 +105,7 @@ class SoftmaxOverflow(Question):
             "thresholds": Judgement(
                 Verdict.SUPPORTED if off <= SPACINGS and divided else Verdict.REFUTED,
                 Text(
-                    en=f"No threshold is further from theory than {off:.2g} of a step of its format's grid; in float32 exp overflows "
+                    en=f"No threshold is further from theory than {off:.2g} times the step of its format's grid; in float32 exp overflows "
                     f"above {limits.one('overflow', format='float32'):.4f} and is 0 below "
                     f"{limits.one('underflow', format='float32'):.2f}, in float16 above "
                     f"{limits.one('overflow', format='float16'):.2f}. A row of {LOW:.0f} gives NaN: {'yes' if divided else 'no'}.",
