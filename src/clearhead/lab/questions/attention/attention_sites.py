@@ -8,7 +8,7 @@ from torch import nn
 
 from clearhead.data.synthetic import Task
 from clearhead.lab.parts.silenced import silenced
-from clearhead.lab.pictures import label, line, panels
+from clearhead.lab.pictures import grouped, label, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
@@ -151,16 +151,12 @@ class AttentionSites(Question):
 
     def draw(self, rows: Rows) -> Figure:
         figure, (axes,) = panels(1, width=6.5)
-        places = list(range(len(SITES)))
-        after = [interval(rows.column("accuracy", after=site)).mean * 100 for site in SITES]
-        again = [rows.mean("accuracy", part="retrained", site=site) * 100 for site in SITES]
-        whole = 100 * rows.having("calls").mean("accuracy")
-        line(axes, places, [whole] * len(SITES), "full model", 2)
-        line(axes, places, again, "trained without", 0)
-        line(axes, places, after, "silenced after training", 1)
-        axes.set_xticks(places, list(SITES))
-        axes.set_ylim(0, 102)
-        axes.legend(loc="lower left", fontsize=8)
+        after = [interval([100 * each for each in rows.column("accuracy", after=site)]) for site in SITES]
+        again = [interval([100 * r for r in rows.column("accuracy", part="retrained", site=site)]) for site in SITES]
+        grouped(axes, list(SITES), {"trained without": again, "silenced after training": after})
+        threshold(axes, 100 * rows.having("calls").mean("accuracy"), "full model")
+        axes.set_ylim(0, 115)
+        axes.legend(fontsize=8, ncols=3, loc="upper center")
         label(axes, x="attention that is missing", y="right words (%)")
         return figure
 

@@ -1,5 +1,6 @@
 """What do dot-product and additive attention cost?"""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from statistics import median
@@ -220,6 +221,7 @@ def _power(rows: Rows, way: str) -> float:
 
 
 def _ratio(rows: Rows, width: int) -> Interval:
-    """Additive over dot, by seed."""
+    """Additive over dot, by seed; the mean and its interval are taken of the logarithms, as ratios ask for."""
     dot, additive = (rows.column("nanoseconds_a_pair", way=way, d=width) for way in WAYS[:2])
-    return interval([a / b for a, b in zip(additive, dot, strict=True)])
+    logs = interval([math.log(a / b) for a, b in zip(additive, dot, strict=True)])
+    return Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.count)

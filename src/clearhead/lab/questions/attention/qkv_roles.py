@@ -70,7 +70,7 @@ class QkvRoles(Question):
         "weights identical bit for bit, permuting K and V together changes the output by less than 1e-6 of its "
         "size, and permuting K alone takes a model with over 95 % right below 50 %; refuted if one of the first "
         "three fails; inconclusive if the model did not learn.",
-        zh="每次运行中，权重与 e^b / (e^b + n - 1）相差不超过 1e-6，只换 V 时权重逐位相同，K 与 V 一起置换时输出变化小"
+        zh="每次运行中，权重与 e^b / (e^b + n - 1)相差不超过 1e-6，只换 V 时权重逐位相同，K 与 V 一起置换时输出变化小"
         "于其大小的 1e-6，且只置换 K 使正确率从 95% 以上降到 50% 以下，则成立；前三项有一项不满足则不成立；模型没有学会"
         "则尚无定论。",
     )

@@ -168,7 +168,7 @@ class ScaleBySqrtDk(Question):
                 Verdict.REFUTED if change <= SAME else Verdict.SUPPORTED,
                 Text(
                     en=f"No dimension's share of a score changes by more than {change:.1g} (float64).",
-                    zh=f"各维度在打分中的占比，变化最大不超过 {change:.1g}(float64）。",
+                    zh=f"各维度在打分中的占比，变化最大不超过 {change:.1g}（float64）。",
                 ),
             ),
             "growth": Judgement(

@@ -92,7 +92,7 @@ class SeparateQKWeights(Question):
         "most 11 of 12, refuted if a shared one finds more, else inconclusive. generalises: if limits is supported, "
         "supported where the test loss with the shared recipe is surely higher and depends where it is not; refuted "
         "if limits is refuted; else inconclusive.",
-        zh="nonlinear：一个矩阵与两个矩阵都满足 s(ax,y) = a s(x,y）（误差 1e-10 内）则不成立，否则成立。limits：每次"
+        zh="nonlinear：一个矩阵与两个矩阵都满足 s(ax,y) = a s(x,y)（误差 1e-10 内）则不成立，否则成立。limits：每次"
         "运行中两个矩阵都找到至少 99% 的后继，而共用矩阵不超过 12 个中的 11 个，则成立；共用矩阵找到更多则不成立；否"
         "则尚无定论。generalises:limits 成立时，若共用做法的测试损失确定更高则成立，否则视情况而定；limits 不成立则"
         "不成立；其余尚无定论。",

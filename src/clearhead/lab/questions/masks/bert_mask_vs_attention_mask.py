@@ -135,9 +135,9 @@ class BertMaskVsAttentionMask(Question):
                 "XLNet 的第二条流也能做到。",
             ),
             imprecise=Text(
-                en="Replacement is not a matter of taste: in the plain block no attention mask can do its work. 'No masking in the attention' is "
+                en="Replacement is not a matter of taste: a word stays in its own residual stream and query, which no mask on keys reaches. 'No masking in the attention' is "
                 "too strong, since padding is hidden there.",
-                zh="替换并非可有可无：在普通的层里，任何注意力遮挡都代替不了它。说“注意力中没有遮挡”也不准确，填充仍要遮住。",
+                zh="替换并非可有可无：词留在自己的残差流和查询里，对键的遮挡够不着那里。说“注意力中没有遮挡”也不准确，填充仍要遮住。",
             ),
             limits=Text(
                 en=f"Small encoders; training on text of a small grammar with {len(trained.distinct('seed'))} seed(s). The model "
