@@ -12,7 +12,19 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "clearhead"
-WORDS = {"judge", "answer", "draw", "title", "sources", "claims", "prediction", "criterion", "parts", "references"}
+WORDS = {
+    "judge",
+    "answer",
+    "draw",
+    "title",
+    "sources",
+    "claims",
+    "prediction",
+    "criterion",
+    "parts",
+    "references",
+    "timed",
+}
 AFTERWARDS = (f"{PACKAGE}.lab.statistics", f"{PACKAGE}.lab.pictures", f"{PACKAGE}.lab.question")  # see only rows
 
 

@@ -83,7 +83,7 @@ class Question(ABC):
     criterion: ClassVar[Text]  # fixed in advance: which numbers make which verdict
     parts: ClassVar[tuple[str, ...]]  # the code on trial, e.g. "clearhead.model.attention.dot:Dot"
     references: ClassVar[tuple[str, ...]]  # papers with sections
-    timed: ClassVar[bool] = False  # it measures time, so nothing else may run beside it
+    timed: ClassVar[tuple[str, ...]] = ()  # values of `part` whose cells measure time: nothing may run beside them
 
     @abstractmethod
     def cells(self, scale: Scale) -> Iterable[Cell]:

@@ -107,10 +107,14 @@ def run(ids: Sequence[str], scale: Scale, *, jobs: int = 2, store: Store | None 
 _Waiting = tuple[str, int, _Piece]
 
 
+def _timed(piece: _Piece) -> bool:
+    return piece.cell.get("part") in question(piece.id).timed
+
+
 def _measured(waiting: Sequence[_Waiting], jobs: int) -> Iterator[tuple[str, int, _Piece, Measured]]:
     """Measure what waits, in any order; what measures time comes last and alone."""
-    timed = [each for each in waiting if question(each[0]).timed]
-    others = [each for each in waiting if not question(each[0]).timed]
+    timed = [each for each in waiting if _timed(each[2])]
+    others = [each for each in waiting if not _timed(each[2])]
     if jobs > 1 and len(others) > 1:
         yield from _in_workers(others, jobs)
     else:

@@ -28,7 +28,7 @@ FASTER = 2.0  # times
 class DotVsAdditiveCost(Question):
     """Operations by listening to every torch call, and time side by side on one thread."""
 
-    timed = True
+    timed = ("time",)
     topic = "attention"
     title = Text(
         en="What do dot-product and additive scores cost in operations, memory and time?",
@@ -94,7 +94,7 @@ class DotVsAdditiveCost(Question):
         length = scale.pick(quick=64, full=256)
         for seed in scale.seeds(quick=2, full=5):
             for width in WIDTHS:
-                yield {"d": width, "length": length, "seed": seed}
+                yield {"part": "time", "d": width, "length": length, "seed": seed}
 
     def measure(self, cell: Cell) -> Iterable[Row]:
         width, length = int(cell["d"] or 0), int(cell["length"] or 0)

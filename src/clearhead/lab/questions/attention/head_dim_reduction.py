@@ -102,12 +102,12 @@ class HeadDimReduction(Question):
         "Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2 and Table 3, rows A and B",
         "Bhojanapalli et al., 2020, arXiv:2002.07028 (low-rank bottleneck)",
     )
-    timed = True
+    timed = ("time",)
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
-        yield {"part": "counts", "seed": 0}
+        yield {"part": "counts"}
         for length in scale.pick(quick=(64,), full=(64, 256, 1024)):
-            yield {"part": "time", "length": length, "rounds": scale.pick(quick=2, full=9), "seed": 0}
+            yield {"part": "time", "length": length, "rounds": scale.pick(quick=2, full=9)}
         for seed in scale.seeds(quick=1, full=5):
             for heads in (1, 4, 16):
                 updates = scale.pick(quick=15, full=PLAN.updates)

@@ -33,7 +33,7 @@ class BatchnormMechanics(Question):
     """Equality with torch, digits with and without, time to a target, and a recurrent network."""
 
     topic = "norm-residual"
-    timed = True
+    timed = ("digits",)
     title = Text(
         en="What does BatchNorm average over in training and in evaluation, and what does it bring and cost?",
         zh="批归一化在训练和评估时各自对哪些维度求统计量？它的收益与代价是什么？",
