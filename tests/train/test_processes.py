@@ -1,5 +1,6 @@
 """Several processes train as one: the same loss curve, the same stop, the same continuation."""
 
+import importlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from clearhead.core.errors import ConfigError, TrainingError
 from clearhead.train import run, workers
 from clearhead.train.workers import process_count
 
+run_room = importlib.import_module("clearhead.train.run")  # the name clearhead.train.run is the function
 KILLER = """
 import os, pathlib, sys, time
 while not list(pathlib.Path(sys.argv[1]).glob("update-*")):
@@ -58,6 +60,27 @@ def test_two_processes_stopped_and_resumed_equal_two_uninterrupted_ones(tiny, tm
     assert first.wait(timeout=300) == 130
     last = max(json.loads(each)["update"] for each in metrics.read_text().splitlines())
     assert last < 80
+    assert run(recipe, tmp_path / "parts", resume=True) is not None
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_signal_to_one_process_in_the_middle_of_a_validation_stops_both(tiny, tmp_path, monkeypatch):
+    recipe = tiny(*PLAN, "train.processes=2", "train.updates=40", "train.checkpoint_every=20")
+    run(recipe, tmp_path / "whole")
+    plain = run_room.validator
+
+    def signalling(task, machine):
+        validate = plain(task, machine)
+
+        def signalled(learner):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return validate(learner)
+
+        return signalled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_room, "validator", signalling)
+        assert run(recipe, tmp_path / "parts") is None
     assert run(recipe, tmp_path / "parts", resume=True) is not None
     same_run(tmp_path / "whole", tmp_path / "parts")
 

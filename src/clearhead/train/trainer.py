@@ -71,12 +71,13 @@ class Trainer:
         record = self.record(state.update) if self.world.first else None
         stream = self.batches(Place(state.epoch, state.batch))
         with StopRequest() as stop, track("update", state.updates, start=state.update) as bar:
-            while state.update < state.updates and not state.stopped and not stop.requested:
+            stopping = False
+            while state.update < state.updates and not state.stopped and not stopping:
                 started = time.perf_counter()
                 self._update(*next(stream), state)
-                self._together(state, stop, time.perf_counter() - started)
+                stopping = self._together(state, stop, time.perf_counter() - started)
                 self._fit_into_budget(state)
-                self._milestones(state, record, stop)
+                self._milestones(state, record, stopping=stopping)
                 bar(state.update, self._note(state), state.updates)
         if record:
             record.close()
@@ -100,11 +101,15 @@ class Trainer:
         self._plan(state, state.updates or self.recipe.train.updates)
         return state
 
-    def _together(self, state: State, stop: StopRequest, seconds: float) -> None:
-        """One clock for all processes, and one will to stop."""
+    def _together(self, state: State, stop: StopRequest, seconds: float) -> bool:
+        """One clock for all processes, and one will to stop, which is returned.
+
+        A signal may come at any moment, in one process only: what it asks for counts from the next update on, when
+        all have heard of it. Whoever acted on it at once would wait for the others for ever.
+        """
         time_of_all, wishes = self.world.total(seconds, stop.requested)
         state.seconds += time_of_all / self.world.size
-        stop.requested = wishes > 0
+        return wishes > 0
 
     def _update(self, batches: Sequence[Batch], after: Place, state: State) -> None:
         """One update: gradients of the loss summed over the batches of all processes, divided once by their tokens."""
@@ -170,7 +175,7 @@ class Trainer:
             pace = (state.seconds - state.trial) / (TRIAL[1] - TRIAL[0])
             self._plan(state, max(TRIAL[1] + 1, min(state.updates, int(60 * budget / pace))))
 
-    def _milestones(self, state: State, record: Record | None, stop: StopRequest) -> None:
+    def _milestones(self, state: State, record: Record | None, *, stopping: bool) -> None:
         """What is due after an update; only the first process has a record, validates and writes files."""
         plan, last = self.recipe.train, state.update == state.updates
         if self._logs(state):
@@ -183,7 +188,7 @@ class Trainer:
                 self._validate(state, record, weights)
             (stops,) = self.world.total(state.stopped)
             state.stopped = stops > 0
-        if state.update % plan.checkpoint_every == 0 or last or state.stopped or stop.requested:
+        if state.update % plan.checkpoint_every == 0 or last or state.stopped or stopping:
             self._save(state)
 
     def _save(self, state: State) -> None:
