@@ -86,11 +86,14 @@ def main() -> None:
     for family in plan.families:
         with tempfile.TemporaryDirectory() as folder:
             theirs, ours = pair(family, TINY if plan.tiny else FULL, Path(folder))
+        found = []
         for work, runs in works(ours, theirs).items():
             seconds = alternate(runs, plan.rounds)
             rows += [row(f"{family}, {work}", system, statistics.median(each)) for system, each in seconds.items()]
             pairs = zip(seconds["transformers"], seconds["clearhead"], strict=True)
-            ratios[f"{family}, {work}"] = statistics.median(theirs / ours for theirs, ours in pairs)
+            found.append(statistics.median(theirs / ours for theirs, ours in pairs))
+            ratios[f"{family}, {work}"] = found[-1]
+        ratios[f"{family}, geometric mean"] = statistics.geometric_mean(found)
     if plan.tiny:
         print(f"{len(rows)} rows, all logits equal")
         return
