@@ -15,7 +15,7 @@ from clearhead.bundle import bundle as bundle_module
 from clearhead.bundle.exchange import importing
 from clearhead.core.errors import ClearheadError
 from clearhead.core.registry import Choice
-from clearhead.generate.cache import DenseLayer
+from clearhead.generate.caches.lockstep import DenseLayer
 from clearhead.model import AttentionMask, ModelConfig, Transformer
 from clearhead.model.attention import ATTENTIONS, PROJECTIONS
 from clearhead.model.block import Block

@@ -60,7 +60,7 @@ class Completer:
         bundle = self.bundle
         if bundle.model.config.kind != "encoder-decoder":
             return self.continuing([*opening(bundle), *bundle.target.encode(text)], wish)
-        before, after = bundle.history.get("source_frame") or ([], [bundle.source.need("eos")])
+        before, after = bundle.source_frame
         source = [*before, *bundle.source.encode(text), *after]
         return self.continuing([bundle.target.need("bos")], wish, source)
 

@@ -73,7 +73,7 @@ class Model:
             remedy = "take a model that was trained to translate"
             raise ModelError(f"this model is {model.config.kind}: it does not translate", remedy=remedy)
         ids = source.encode_batch(list(texts))
-        before, after = self.bundle.history.get("source_frame") or ([], [source.need("eos")])
+        before, after = self.bundle.source_frame
         self._check_lengths(ids, model.config.length - len(before) - len(after))
         spoken = [index for index, each in enumerate(ids) if each and not texts[index].isspace()]
         found = search_all(

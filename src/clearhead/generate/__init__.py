@@ -1,12 +1,12 @@
 """Token prompts to tokens: caches, samplers, searches, and the engine that serves many requests. Knows ids only."""
 
 from clearhead.generate.async_engine import AsyncEngine
-from clearhead.generate.cache import DenseCache, SegmentCache
-from clearhead.generate.config import SamplingConfig, SearchConfig
+from clearhead.generate.caches import DenseCache, SegmentCache
 from clearhead.generate.engine import Engine, EngineConfig
 from clearhead.generate.request import BusyError, Completion, Event, Request, Statistics
+from clearhead.generate.sampling import SamplingConfig
 from clearhead.generate.scheduler import Limits
-from clearhead.generate.searches import Hypothesis, search, search_all
+from clearhead.generate.searches import Hypothesis, SearchConfig, search, search_all
 from clearhead.generate.speculative import Speculated, SpeculationConfig, speculate
 
 __all__ = [

@@ -11,7 +11,7 @@ from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice, choice_of
 from clearhead.data.filters import FilterConfig
 from clearhead.data.readings import READINGS
-from clearhead.generate.config import SearchConfig
+from clearhead.generate import SearchConfig
 from clearhead.model.config import ModelConfig
 from clearhead.text import TokenizerConfig
 from clearhead.train.fitting import require_data, require_metric, require_model, require_recomputable, require_tokenizer

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,16 @@ def page(result: Result) -> dict[str, Any]:
     }
 
 
-def overview(results: Sequence[Result]) -> dict[str, Any]:
-    """What the index shows: the questions by topic, and how many claims got which verdict."""
+def overview(results: Sequence[Result], pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The index of results and their pages: questions by topic, and how many claims got which verdict."""
     counts = Counter(each.verdict.value for result in results for each in result.judgements.values())
-    pages = {topic: [page(each) for each in results if each.question.topic == topic] for topic in TOPICS}
+    shelves = {topic: [each for each in pages if each["topic"] == topic] for topic in TOPICS}
     return {
-        "topics": [{"name": TOPIC_NAMES[topic], "pages": found} for topic, found in pages.items() if found],
+        "topics": [{"name": TOPIC_NAMES[topic], "pages": found} for topic, found in shelves.items() if found],
         "counts": [(name, counts[name]) for name in VERDICTS["en"]],
         "claims": sum(counts.values()),
         "questions": len(results),
-        "made": _made(results[0]) if results else {},
+        "made": pages[0]["made"] if pages else {},
         "seconds": clock(sum(each.seconds for each in results)),
     }
 
@@ -111,6 +112,7 @@ def _made(result: Result) -> dict[str, str]:
     }
 
 
+@cache
 def commit() -> str:
     """The commit of the code, with a plus where files differ from it; the version where this is no checkout."""
     folder = Path(clearhead.__file__).parent

@@ -1,7 +1,7 @@
 """Writes the pages: HTML for reading offline, Markdown for a repository. Both are made from the same values."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ def write_site(out: Path, results: Sequence[Result]) -> Path:
     Returns:
         The path of its first page.
     """
-    pages = _templates(escape=True)
+    templates, pages = _templates(escape=True), [page(each) for each in results]
     with folder_atomic(out) as folder:
         make_folder(folder / "pictures")
-        for each in results:
+        for each, about in zip(results, pages, strict=True):
             picture = f"pictures/{each.id}.svg"
             (folder / picture).write_bytes(svg(each.question.draw(each.rows)))
-            (folder / f"{each.id}.html").write_text(_filled(pages, "question.html", **page(each)), encoding="utf-8")
+            (folder / f"{each.id}.html").write_text(_filled(templates, "question.html", about), encoding="utf-8")
             document = json.dumps(each.document(picture), ensure_ascii=False, indent=1)
             (folder / f"{each.id}.json").write_text(document, encoding="utf-8")
-        (folder / "index.html").write_text(_filled(pages, "index.html", **overview(results)), encoding="utf-8")
+        index = _filled(templates, "index.html", overview(results, pages))
+        (folder / "index.html").write_text(index, encoding="utf-8")
     return out / "index.html"
 
 
@@ -39,12 +40,12 @@ def write_markdown(out: Path, results: Sequence[Result]) -> Path:
     Returns:
         The path of the index.
     """
-    pages = _templates(escape=False)
+    templates, pages = _templates(escape=False), [page(each) for each in results]
     make_folder(out / "pictures")
-    for each in results:
+    for each, about in zip(results, pages, strict=True):
         write_atomic(out / "pictures" / f"{each.id}.svg", svg(each.question.draw(each.rows)))
-        write_atomic(out / f"{each.id}.md", _filled(pages, "question.md", **page(each)))
-    write_atomic(out / "README.md", _filled(pages, "index.md", **overview(results)))
+        write_atomic(out / f"{each.id}.md", _filled(templates, "question.md", about))
+    write_atomic(out / "README.md", _filled(templates, "index.md", overview(results, pages)))
     return out / "README.md"
 
 
@@ -58,5 +59,5 @@ def _templates(*, escape: bool) -> jinja2.Environment:
     return environment
 
 
-def _filled(templates: jinja2.Environment, name: str, **values: Any) -> str:
+def _filled(templates: jinja2.Environment, name: str, values: Mapping[str, Any]) -> str:
     return templates.get_template(name).render(values).rstrip() + "\n"

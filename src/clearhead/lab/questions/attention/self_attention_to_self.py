@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clearhead.data.synthetic import IGNORED
+from clearhead.lab.parts.hidden_words import MASK, hidden_words
 from clearhead.lab.pictures import bars, label, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
@@ -18,7 +19,7 @@ from clearhead.model.attention.dot import Dot
 from clearhead.model.position.base import UNRELATED
 from clearhead.model.recorder import recording
 
-LENGTH, MASK, HIDDEN = 16, 2, 0.15
+LENGTH = 16
 PROJECTIONS = {"separate": "fused", "shared": {"kind": "shared_qk", "normalise": False}}
 DIAGONALS = {"kept": OPEN, "hidden": AttentionMask(own=False)}
 DOMINANT = 0.5  # weight on itself that counts as dominant
@@ -208,8 +209,7 @@ def _denoised(
     model: Transformer, tokens: Tensor, mask: AttentionMask, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Logits with some words replaced, and the labels of those."""
-    hidden = torch.rand(tokens.shape, generator=generator) < HIDDEN
-    hidden[:, 1] |= ~hidden.any(dim=1)
+    hidden = hidden_words(tokens, generator)
     said = model.logits(model.encode(tokens.masked_fill(hidden, MASK), mask=mask).hidden)
     return said, tokens.masked_fill(~hidden, IGNORED)
 

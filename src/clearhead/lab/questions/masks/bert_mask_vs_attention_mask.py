@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clearhead.data.synthetic import IGNORED
+from clearhead.lab.parts.hidden_words import MASK, hidden_words
 from clearhead.lab.pictures import COLOURS, bars, label, panels
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
@@ -16,8 +17,7 @@ from clearhead.lab.training import Plan, build, encoder, examples, fit, loss_of,
 from clearhead.model import AttentionMask, Transformer
 from clearhead.model.two_streams import two_streams
 
-VOCAB, LENGTH, PLACE, MASK = 23, 7, 3, 2
-HIDDEN = 0.15  # share of the words that are predicted
+VOCAB, LENGTH, PLACE = 23, 7, 3
 NEAR_ZERO, WORSE = 0.1, 2.0  # nats in training; times the loss of replacement in use
 SAFE = ("replaced", "two streams")
 
@@ -225,8 +225,7 @@ def _learned(way: str, updates: int, seed: int) -> Row:
 
 def _loss(model: Transformer, tokens: Tensor, way: str, generator: torch.Generator) -> Tensor:
     """Nats per hidden word."""
-    hidden = torch.rand(tokens.shape, generator=generator) < HIDDEN
-    hidden[:, 1] |= ~hidden.any(dim=1)  # at least one in a row
+    hidden = hidden_words(tokens, generator)
     labels = tokens.masked_fill(~hidden, IGNORED)
     if way == "replaced":
         return loss_of(model.logits(model.encode(tokens.masked_fill(hidden, MASK)).hidden), labels)
