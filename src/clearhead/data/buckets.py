@@ -6,7 +6,8 @@
 The order is a function of seed and epoch, so a run can continue at any batch. Memory holds one pool.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,12 @@ import numpy.typing as npt
 
 from clearhead.core.batching import cut
 from clearhead.core.errors import DataError
-from clearhead.core.seeds import numpy_generator
+from clearhead.core.seeds import derive, numpy_generator
+from clearhead.data.respelled import BLOCK, Respelled, Spell
 from clearhead.data.store import Store
 
 Rows = npt.NDArray[np.int64]
 
-BLOCK = 1_024  # consecutive rows that are read together
 POOL = 16  # blocks that are sorted by length together
 
 
@@ -39,18 +40,29 @@ class Buckets:
         budget: padded tokens of the longer side in one batch; a longer row makes a batch of its own.
         seed: of the order.
         special: tokens that a batch adds to every sequence, for the budget.
+        spells: how each side is spelled anew in every epoch; None = as it is stored.
 
     Raises:
         DataError: the stores are empty or differ in their number of rows.
     """
 
-    def __init__(self, stores: list[Store], *, budget: int, seed: int, special: int = 0) -> None:
+    def __init__(
+        self,
+        stores: list[Store],
+        *,
+        budget: int,
+        seed: int,
+        special: int = 0,
+        spells: Sequence[Spell] | None = None,
+    ) -> None:
         counts = {len(each) for each in stores}
         if len(counts) != 1:
             raise DataError("the token stores are not parallel", found=f"{sorted(counts)} sequences")
         if counts == {0}:
             raise DataError("no sequence to learn from", remedy="check the data source and data.filter")
         self.stores, self.budget, self.seed, self.special = stores, budget, seed, special
+        self.spells = spells
+        self.sides = functools.lru_cache(maxsize=2)(self._sides)  # an update may end one epoch and begin the next
 
     def batches(self, start: Place = Place()) -> Iterator[tuple[Rows, Place]]:
         """Row numbers of each batch and the place after it, without end, from `start` on."""
@@ -63,16 +75,24 @@ class Buckets:
 
     def epoch(self, epoch: int) -> Iterator[Rows]:
         """The batches of one epoch; together they hold every row once."""
-        random = numpy_generator(self.seed, "order", epoch)
+        random, sides = numpy_generator(self.seed, "order", epoch), self.sides(epoch)
         count = len(self.stores[0])
         blocks = random.permutation((count + BLOCK - 1) // BLOCK)
         for start in range(0, len(blocks), POOL):
-            yield from self._pool(blocks[start : start + POOL], count, random)
+            yield from self._pool(sides, blocks[start : start + POOL], random)
 
-    def _pool(self, blocks: Rows, count: int, random: np.random.Generator) -> Iterator[Rows]:
+    def _sides(self, epoch: int) -> Sequence[Store | Respelled]:
+        """What is read in an epoch, one for each side."""
+        if self.spells is None:
+            return self.stores
+        seeds = (derive(self.seed, "subwords", epoch, side) for side in range(len(self.stores)))
+        return [Respelled(*each) for each in zip(self.stores, self.spells, seeds, strict=True)]
+
+    def _pool(self, sides: Sequence[Store | Respelled], blocks: Rows, random: np.random.Generator) -> Iterator[Rows]:
+        count = len(sides[0])
         spans = [(int(block) * BLOCK, min(count, (int(block) + 1) * BLOCK)) for block in blocks]
         rows = np.concatenate([np.arange(*span) for span in spans])
-        lengths = np.stack([np.concatenate([each.lengths(*span) for span in spans]) for each in self.stores])
+        lengths = np.stack([np.concatenate([each.lengths(*span) for span in spans]) for each in sides])
         ties = random.random(len(rows))
         order = np.lexsort((ties, *lengths))  # by the last store's length, then by the ones before it, then at random
         longer = lengths.max(axis=0)[order] + self.special

@@ -3,6 +3,7 @@
 import functools
 import heapq
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -31,8 +32,10 @@ class SubwordSampler:
 
     At each step every possible merge is dropped with probability `dropout`, anew, and the earliest learned of
     the remaining ones is done; when all are dropped the word is finished. Dropping is drawn from the best
-    merge down only until one survives, which gives the same distribution. The random state lives with the
-    caller, so a resumed run can draw the same spellings; the library's own dropout cannot be seeded.
+    merge down only until one survives, which gives the same distribution. How many merges survive before the
+    first one is dropped is one draw (geometric), and most words end before it: they keep their ordinary spelling.
+    The random state lives with the caller, so a resumed run can draw the same spellings; the library's own
+    dropout cannot be seeded.
 
     Args:
         tokenizer: one of kind `byte_bpe` or `bpe`, or any other with plain BPE merges.
@@ -54,6 +57,7 @@ class SubwordSampler:
         self._suffix: str = model["end_of_word_suffix"] or ""
         self._rules = _rules(model)
         self._start = functools.lru_cache(maxsize=100_000)(self._started)
+        self._ordinary = functools.lru_cache(maxsize=100_000)(self._undropped)
 
     def words(self, text: str) -> tuple[str, ...]:
         """The words of a text as the merges see them; cut once, sampled often."""
@@ -68,7 +72,7 @@ class SubwordSampler:
 
         Args:
             text: a text, or its `words`.
-            random: drawn from about once for each merge.
+            random: drawn from once for each word, and about once for each merge after the first dropped one.
         """
         words = self.words(text) if isinstance(text, str) else text
         return [each for word in words for each in self._spelled(word, random)]
@@ -90,13 +94,31 @@ class SubwordSampler:
         return Rule(known[0], place, left, right, known[1]) if known else None
 
     def _spelled(self, word: str, random: Random) -> list[int]:
+        ordinary, merges = self._ordinary(word)
+        survive = self._until_drop(random)
+        return ordinary if survive >= merges else self._merged(word, survive, random)
+
+    def _undropped(self, word: str) -> tuple[list[int], int]:
+        """The ordinary spelling and the number of merges that lead to it."""
+        ids = self._merged(word, len(word), None)
+        return ids, len(self._start(word)[0]) - len(ids)
+
+    def _until_drop(self, random: Random) -> float:
+        """How many merges in a row are kept before one is dropped: at least n with probability (1 - dropout)^n."""
+        if not self.dropout:
+            return math.inf
+        return 0 if self.dropout == 1 else math.log(1 - random.random()) // math.log1p(-self.dropout)
+
+    def _merged(self, word: str, survive: float, random: Random | None) -> list[int]:
+        """The spelling when the first `survive` merges are kept, the next is dropped and those after it are drawn."""
         start, possible = self._start(word)
         chain, heap, dropped = _Chain(start), possible.copy(), list[Rule]()
         while heap:
             rule = heapq.heappop(heap)
             if not chain.has(rule):
                 continue
-            if self.dropout and random.random() < self.dropout:
+            survive -= 1
+            if survive == -1 or (survive < -1 and random is not None and random.random() < self.dropout):
                 dropped.append(rule)
                 continue
             for place, left, right in chain.merge(rule):

@@ -11,6 +11,7 @@ from clearhead.core.processes import ALONE, World
 from clearhead.core.seeds import derive
 from clearhead.data.batches import TranslationBatch, translation_batch
 from clearhead.data.buckets import Buckets, Place
+from clearhead.data.respelled import Spell
 from clearhead.data.store import Ids, Store
 from clearhead.text import SubwordSampler, Tokenizer
 from clearhead.train.recipe import Recipe
@@ -27,11 +28,15 @@ def batch_stream(
     """
     target = tokenizers[-1]
     pad, bos, eos = (target.need(each) for each in ("pad", "bos", "eos"))
-    order = Buckets(stores, budget=recipe.train.batch_tokens, seed=derive(recipe.seed, "data"))
-    spell = spelling(recipe, tokenizers)
+    order = Buckets(
+        stores,
+        budget=recipe.train.batch_tokens,
+        seed=derive(recipe.seed, "data"),
+        spells=spellings(tokenizers, recipe.data.subword_dropout),
+    )
 
     def collate(rows: Ids, after: Place) -> TranslationBatch:
-        source, labels = spell([[store[int(row)] for row in rows] for store in stores], after)
+        source, labels = ([side[int(row)] for row in rows] for side in order.sides(after.epoch))
         return translation_batch(source, labels, pad=pad, bos=bos, eos=eos)
 
     return updates(order.batches(place), recipe.train.accumulate, world, collate)
@@ -57,24 +62,16 @@ def updates(
         yield [collate(*each) for each in update[world.rank :: world.size]], update[-1][1]
 
 
-def spelling(recipe: Recipe, tokenizers: Sequence[Tokenizer]) -> Callable[[list[list[Ids]], Place], list[list[Ids]]]:
-    """How the ids of a batch are spelled: as they lie in the store, or anew with BPE-dropout.
+def spellings(tokenizers: Sequence[Tokenizer], dropout: float) -> list[Spell] | None:
+    """How each side is spelled anew with BPE-dropout; None for the spelling that lies in the store."""
+    return [_spelling(each, dropout) for each in tokenizers] if dropout else None
 
-    The draws depend on seed and place alone, so a resumed run draws the same spellings.
-    """
-    dropout = recipe.data.subword_dropout
-    if not dropout:
-        return lambda sides, place: sides
-    samplers = [SubwordSampler(each, dropout=dropout) for each in tokenizers]
 
-    def anew(sides: list[list[Ids]], place: Place) -> list[list[Ids]]:
-        draw = random.Random(derive(recipe.seed, "subwords", place.epoch, place.batch))
-        texts = [
-            each.decode_batch([ids.tolist() for ids in side]) for each, side in zip(tokenizers, sides, strict=True)
-        ]
-        return [
-            [np.asarray(sampler.sample(text, draw), dtype=np.int64) for text in side]
-            for sampler, side in zip(samplers, texts, strict=True)
-        ]
+def _spelling(tokenizer: Tokenizer, dropout: float) -> Spell:
+    sampler = SubwordSampler(tokenizer, dropout=dropout)
+
+    def anew(sequences: list[Ids], draw: random.Random) -> list[Ids]:
+        texts = tokenizer.decode_batch([ids.tolist() for ids in sequences])
+        return [np.asarray(sampler.sample(text, draw), dtype=np.int64) for text in texts]
 
     return anew
