@@ -38,33 +38,42 @@ Frame = tuple[Sequence[int], Sequence[int]]  # ids before and after a text
 
 
 def translation_batch(
-    sources: Sequence[Ids], targets: Sequence[Ids], *, pad: int, bos: int, eos: int, frame: Frame | None = None
+    sources: Sequence[Ids],
+    targets: Sequence[Ids],
+    *,
+    pad: int,
+    bos: int,
+    eos: int,
+    frame: Frame | None = None,
+    step: int = 1,
 ) -> TranslationBatch:
     """Collate ids without special tokens: source + eos, bos + target, target + eos.
 
     `frame`: what stands round each source, where a model was trained with more than an eos after it.
+    `step`: both sides are padded to a multiple of it.
     """
     before, after = ([], [eos]) if frame is None else frame
-    source = padded([np.concatenate([before, each, after]).astype(np.int64) for each in sources], pad)
-    labels = padded([np.append(each, eos) for each in targets], pad)
-    shifted = padded([np.insert(each, 0, bos) for each in targets], pad)
-    source_valid = _valid([len(before) + len(each) + len(after) for each in sources])
+    source = padded([np.concatenate([before, each, after]).astype(np.int64) for each in sources], pad, step)
+    labels = padded([np.append(each, eos) for each in targets], pad, step)
+    shifted = padded([np.insert(each, 0, bos) for each in targets], pad, step)
+    source_valid = _valid([len(before) + len(each) + len(after) for each in sources], source.shape[1])
     return TranslationBatch(
         source=source,
         source_valid=None if bool(source_valid.all()) else source_valid,
         target=shifted,
         labels=labels,
-        counted=_valid([len(each) + 1 for each in targets]),
+        counted=_valid([len(each) + 1 for each in targets], labels.shape[1]),
     )
 
 
-def padded(sequences: Sequence[Ids], pad: int) -> Tensor:
-    """(batch, longest) int64, filled with `pad` on the right."""
-    table = np.full((len(sequences), max(len(each) for each in sequences)), pad, dtype=np.int64)
+def padded(sequences: Sequence[Ids], pad: int, step: int = 1) -> Tensor:
+    """(batch, longest) int64, filled with `pad` on the right up to a multiple of `step`."""
+    longest = max(len(each) for each in sequences)
+    table = np.full((len(sequences), -(-longest // step) * step), pad, dtype=np.int64)
     for row, each in enumerate(sequences):
         table[row, : len(each)] = each
     return torch.from_numpy(table)
 
 
-def _valid(lengths: list[int]) -> Tensor:
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+def _valid(lengths: list[int], width: int) -> Tensor:
+    return torch.arange(width) < torch.tensor(lengths)[:, None]

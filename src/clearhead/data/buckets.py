@@ -1,9 +1,11 @@
 """The order of training: shuffled, seeded, sentences of similar length together, a token budget for each batch.
 
-    rows of the corpus ─ blocks of 1,024 in random order ─ pools of 16 blocks, shuffled ─ sorted by length
+    rows of the corpus ─ blocks of 1,024 in random order ─ pools of 16 blocks, shuffled ─ sorted by width
       ─ cut to batches of at most `budget` padded tokens ─ batches of the pool in random order
 
-The order is a function of seed and epoch, so a run can continue at any batch. Memory holds one pool.
+Widths are lengths rounded up to a multiple of `STEP`. Batches then come in few shapes, for which kernels and memory are
+ready from the last time, and there is less padding on all sides together: rows whose last side differs by a token or
+two can be sorted by the sides before it. The order is a function of seed and epoch, so a run can continue at any batch. Memory holds one pool.
 """
 
 import functools
@@ -21,7 +23,8 @@ from clearhead.data.store import Store
 
 Rows = npt.NDArray[np.int64]
 
-POOL = 16  # blocks that are sorted by length together
+POOL = 16  # blocks that are sorted by width together
+STEP = 4  # tokens; what a batch is padded to a multiple of
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,10 @@ class Buckets:
         spans = [(int(block) * BLOCK, min(count, (int(block) + 1) * BLOCK)) for block in blocks]
         rows = np.concatenate([np.arange(*span) for span in spans])
         lengths = np.stack([np.concatenate([each.lengths(*span) for span in spans]) for each in sides])
+        widths = -(-(lengths + self.special) // STEP) * STEP
         ties = random.random(len(rows))
-        order = np.lexsort((ties, *lengths))  # by the last store's length, then by the ones before it, then at random
-        longer = lengths.max(axis=0)[order] + self.special
+        order = np.lexsort((ties, *widths))  # by the last store's width, then by the ones before it, then at random
+        longer = widths.max(axis=0)[order]
         batches = [rows[order[part]] for part in cut(longer.tolist(), self.budget)]
         for index in random.permutation(len(batches)):
             yield batches[index]

@@ -1,5 +1,6 @@
 """Collated batches without end, from any place of a run on."""
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -10,7 +11,7 @@ import numpy as np
 from clearhead.core.processes import ALONE, World
 from clearhead.core.seeds import derive
 from clearhead.data.batches import TranslationBatch, translation_batch
-from clearhead.data.buckets import Buckets, Place
+from clearhead.data.buckets import STEP, Buckets, Place
 from clearhead.data.respelled import Spell
 from clearhead.data.store import Ids, Store
 from clearhead.text import SubwordSampler, Tokenizer
@@ -28,16 +29,18 @@ def batch_stream(
     """
     target = tokenizers[-1]
     pad, bos, eos = (target.need(each) for each in ("pad", "bos", "eos"))
+    step = math.gcd(STEP, recipe.model.length)  # padding makes no text longer than the model
     order = Buckets(
         stores,
         budget=recipe.train.batch_tokens,
         seed=derive(recipe.seed, "data"),
+        special=1,  # eos
         spells=spellings(tokenizers, recipe.data.subword_dropout),
     )
 
     def collate(rows: Ids, after: Place) -> TranslationBatch:
         source, labels = ([side[int(row)] for row in rows] for side in order.sides(after.epoch))
-        return translation_batch(source, labels, pad=pad, bos=bos, eos=eos)
+        return translation_batch(source, labels, pad=pad, bos=bos, eos=eos, step=step)
 
     return updates(order.batches(place), recipe.train.accumulate, world, collate)
 
