@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from clearhead.core.allocator import allocator
 from clearhead.core.devices import Shape, bfloat16_gain, cores, pick_dtype
 from clearhead.core.errors import CheckpointError
 from clearhead.core.files import read_json, write_json
@@ -31,7 +32,8 @@ class Machine:
         processes = f"{world.size} process{'es' if world.size > 1 else ''} x {self.threads} threads"
         ways = f" ({plan.parallel.kind})" if world.size > 1 else ""
         parts = [str(self.device), precision, processes + ways, f"attention {attention_kernel(config, self.device)}"]
-        return ", ".join([*parts, f"{plan.optimizer.kind}", *["recomputing blocks"] * plan.recompute])
+        memory = [f"memory from {allocator()}"] if self.device.type == "cpu" else []
+        return ", ".join([*parts, f"{plan.optimizer.kind}", *memory, *["recomputing blocks"] * plan.recompute])
 
 
 def run_dtype(recipe: Recipe, out: Path, device: torch.device) -> torch.dtype:
@@ -79,6 +81,7 @@ def automatic(device: torch.device) -> dict[str, object]:
         "training_precision": name_of(pick_dtype("auto", device)),
         "training_processes": f"up to {at_most}, as many as divide train.accumulate" if at_most > 1 else "1",
         "training_attention": dot_kernels(device),
+        "memory": allocator(),  # `clearhead train` takes a faster one where the system has it
     }
 
 

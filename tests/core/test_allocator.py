@@ -1,0 +1,50 @@
+"""A training starts anew with a fast allocator in front where the system has one, once, and not when told otherwise."""
+
+import os
+import subprocess
+import sys
+from ctypes.util import find_library
+
+import pytest
+
+from clearhead.core import allocator as module
+
+SCRIPT = """
+import sys
+from clearhead.core.allocator import allocator, prefer_fast_allocator
+prefer_fast_allocator()
+print(allocator(), *sys.argv[1:])
+"""
+FOUND = next((name for name in module.KNOWN if find_library(name)), None)
+
+
+def started(**environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    command = [sys.executable, "-c", SCRIPT, "a b", "--c"]
+    return subprocess.run(command, env=clean | environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="libraries are put in front on Linux only")
+def test_the_first_known_one_is_taken_and_the_command_stays_as_it_was():
+    assert started() == f"{FOUND or 'system'} a b --c\n"
+
+
+def test_the_user_may_keep_the_one_of_the_c_library():
+    assert started(CLEARHEAD_ALLOCATOR="system") == "system a b --c\n"
+
+
+def test_a_library_that_cannot_be_loaded_does_not_start_the_command_for_ever(monkeypatch):
+    monkeypatch.setattr(module, "find_library", lambda name: "libnothing.so.9")
+    monkeypatch.setattr(module, "allocator", lambda: "system")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv(module.CHOICE, raising=False)
+    calls = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+    monkeypatch.setenv("LD_PRELOAD", "other.so")
+    module.prefer_fast_allocator()
+    [(program, command, environment)] = calls
+    assert (program, command[0]) == (sys.executable, sys.executable)
+    assert environment["LD_PRELOAD"] == "libnothing.so.9 other.so"
+    monkeypatch.setenv("LD_PRELOAD", environment["LD_PRELOAD"])
+    module.prefer_fast_allocator()
+    assert len(calls) == 1
