@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clearhead.lab import Result, Scale, run
-from clearhead.lab.question import Text
+from clearhead.lab.question import Text, Verdict
 from clearhead.lab.report import write_markdown, write_site
 
 ID = "scale-by-sqrt-dk"
@@ -79,3 +79,43 @@ def test_markdown_links_into_the_repository(results: list[Result], tmp_path: Pat
     for path, line in re.findall(r"\(\.\./\.\./(\S+)#L(\d+)\)", text):
         assert len((root / path).read_text(encoding="utf-8").splitlines()) >= int(line)
     assert (index.parent / re.findall(r"!\[.*\]\((\S+)\)", text)[0]).stat().st_size < 150_000
+
+
+@pytest.fixture(scope="module")
+def compared() -> Result:
+    """Three seed lists, one of which gives the first claim another verdict."""
+    result = run([ID], Scale("quick"), jobs=1)[0]
+    claim, found = next(iter(result.judgements.items()))
+    other = replace(result, scale=Scale("quick", 1))
+    last = replace(
+        result,
+        scale=Scale("quick", 2),
+        judgements={**result.judgements, claim: replace(found, verdict=Verdict.INCONCLUSIVE)},
+    )
+    return replace(result, others=(other, last))
+
+
+def test_pages_tell_how_many_seed_lists_agree(compared: Result, tmp_path: Path) -> None:
+    claims = len(compared.judgements)
+    for page in (
+        write_site(tmp_path / "site", [compared]).parent / f"{ID}.html",
+        write_markdown(tmp_path / "md", [compared]).parent / f"{ID}.md",
+    ):
+        text = page.read_text(encoding="utf-8")
+        assert text.count("2 of 3 seed lists give this verdict.") == text.count("3 组种子中有 2 组得出这一结论。") == 1
+        assert text.count("3 of 3 seed lists give this verdict.") == claims - 1
+        assert f"clearhead lab run {ID} --scale quick --lists 3" in text
+
+
+def test_indices_tell_how_many_verdicts_are_the_same(compared: Result, tmp_path: Path) -> None:
+    for index in (write_site(tmp_path / "site", [compared]), write_markdown(tmp_path / "md", [compared])):
+        text = index.read_text(encoding="utf-8")
+        assert "With 3 seed lists: 2 claims are called supported or refuted by a list, 1 of them the same" in text
+        assert "用 3 组种子重复：2 条论断" in text
+        assert text.count("2/3") == 1
+    assert "OUT --scale quick --lists 3 --markdown" in text
+
+
+def test_one_seed_list_tells_nothing_of_others(results: list[Result], tmp_path: Path) -> None:
+    for index in (write_site(tmp_path / "site", results), write_markdown(tmp_path / "md", results)):
+        assert "seed list" not in index.read_text(encoding="utf-8")

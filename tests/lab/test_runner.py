@@ -13,6 +13,7 @@ from clearhead.lab import Scale, Store, chosen, ids, question, run, runner
 from clearhead.lab.digest import digest
 from clearhead.lab.question import QUESTIONS, TOPICS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
+from clearhead.lab.stability import agreement, decided, same, summary
 
 WORDS = Text(en="words", zh="词")
 REAL = "scale-by-sqrt-dk"
@@ -180,3 +181,63 @@ def test_rows() -> None:
     with pytest.raises(DataError, match="no number"):
         rows.mean("x", a=3)
     assert math.isclose(sum(rows[:2].column("x")), 7.0)
+
+
+class Wavering(Counting):
+    """Refuted with the third seed list, supported with others; one cell uses no seed."""
+
+    def cells(self, scale: Scale) -> Iterator[Cell]:
+        yield {"part": "exact"}
+        yield from super().cells(scale)
+
+    def measure(self, cell: Cell) -> Iterator[Row]:
+        type(self).measured.append(cell)
+        yield {"value": int(cell.get("seed") or 0)}
+
+    def judge(self, rows: Rows) -> dict[str, Judgement]:
+        verdict = Verdict.REFUTED if max(rows.column("value")) >= 2000 else Verdict.SUPPORTED
+        return {"only": Judgement(verdict, WORDS)}
+
+
+@pytest.fixture
+def wavering(counting: type[Counting], monkeypatch: pytest.MonkeyPatch) -> type[Wavering]:
+    monkeypatch.setattr(QUESTIONS, "_parts", {**QUESTIONS._parts, "wavering": Wavering})
+    monkeypatch.setattr(Wavering, "measured", [])
+    return Wavering
+
+
+def test_seed_lists_are_judged_one_by_one(wavering: type[Wavering]) -> None:
+    (result,) = run(["wavering"], Scale("quick"), jobs=1, lists=3)
+    assert result.by_list("only") == {0: Verdict.SUPPORTED, 1: Verdict.SUPPORTED, 2: Verdict.REFUTED}
+    assert result.rows.distinct("seed") == [0, 1]
+    (later,) = run(["wavering"], Scale("quick", 1), jobs=1, lists=2)
+    assert list(later.by_list("only")) == [1, 2]
+    assert not run(["wavering"], Scale("quick"), jobs=1)[0].others
+
+
+def test_what_uses_no_seed_is_measured_once(wavering: type[Wavering], tmp_path: Path) -> None:
+    run(["wavering"], Scale("quick"), jobs=1, lists=3, store=Store(tmp_path))
+    assert len(wavering.measured) == 1 + 3 * 2
+    run(["wavering"], Scale("quick"), jobs=1, lists=3, store=Store(tmp_path))
+    run(["wavering"], Scale("quick", 2), jobs=1, store=Store(tmp_path))
+    assert len(wavering.measured) == 1 + 3 * 2
+
+
+def test_agreement_of_seed_lists(wavering: type[Wavering], counting: type[Counting]) -> None:
+    results = run(["wavering", "counting", "softmax-overflow"], Scale("quick"), jobs=1, lists=3)
+    assert [same(each, next(iter(each.judgements))) for each in results] == [2, 3, 3]
+    said = agreement(results[0], "only")
+    assert said is not None
+    assert said.en.startswith("2 of 3 seed lists")
+    assert said.zh.startswith("3 组种子中有 2 组")
+    words = summary(results)
+    assert words is not None
+    decided_ones = 2 + sum(decided(results[2], each) for each in results[2].judgements)
+    assert f"{decided_ones} claims are called supported or refuted by a list, {decided_ones - 1} of them" in words.en
+    assert results[0].document()["verdicts"][0]["by_seed_list"] == {"0": "supported", "1": "supported", "2": "refuted"}
+
+
+def test_one_seed_list_says_nothing_of_agreement(wavering: type[Wavering]) -> None:
+    results = run(["wavering"], Scale("quick"), jobs=1)
+    assert agreement(results[0], "only") is None
+    assert summary(results) is None

@@ -19,6 +19,7 @@ ScaleName = Annotated[
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Worker processes of one thread each.")]
 SeedList = Annotated[int, typer.Option(min=0, help="Another list gives other seeds.")]
+Lists = Annotated[int, typer.Option(min=1, help="Seed lists to compare, from that of --seed-list on.")]
 
 
 @app.command("list")
@@ -64,6 +65,7 @@ def run(
     scale: ScaleName = "full",
     jobs: Jobs = 2,
     seed_list: SeedList = 0,
+    lists: Lists = 1,
     cache: Cache = CACHE,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what is in the cache.")] = False,
     lang: Language = "en",
@@ -71,18 +73,22 @@ def run(
 ) -> None:
     """Measure and judge; exit status 0 when every question ran, whatever the verdicts.
 
-    What was measured before with the same code is taken from the cache, so a run that was stopped goes on.
+    What was measured before with the same code is taken from the cache, so a run that was stopped goes on. With
+    --lists 3 each verdict is found three times, with other seeds; the first is shown, and how many agree.
 
     Example: clearhead lab run layernorm-axis --scale quick
     """
     from clearhead.lab import Scale, Store, chosen
     from clearhead.lab import run as run_questions
-    from clearhead.lab.telling import found, keep_picture
+    from clearhead.lab.stability import summary
+    from clearhead.lab.telling import found, keep_picture, say
 
     store = Store(cache, reads=not fresh)
-    results = run_questions(chosen(name), Scale(scale, seed_list), jobs=jobs, store=store)
+    results = run_questions(chosen(name), Scale(scale, seed_list), jobs=jobs, store=store, lists=lists)
     documents = [each.document(str(keep_picture(each, cache))) for each in results]
     print("\n\n".join(found(each, lang) for each in results))
+    if len(results) > 1 and (stable := summary(results)) is not None:
+        print(f"\n{say(stable, lang)}")
     if json:
         print_json(documents[0] if len(documents) == 1 else {"results": documents})
 
@@ -93,6 +99,7 @@ def report(
     scale: ScaleName = "full",
     jobs: Jobs = 2,
     seed_list: SeedList = 0,
+    lists: Lists = 1,
     cache: Cache = CACHE,
     markdown: Annotated[
         Path | None, typer.Option(help="Also write Markdown pages into this folder.", metavar="DIR")
@@ -100,13 +107,15 @@ def report(
 ) -> None:
     """Write an offline site of all questions; what is not in the cache is measured first.
 
+    With --lists 3 each page tells how many of three seed lists give its verdicts, and the index how many are the same.
+
     Example: clearhead lab report runs/lab-report --scale quick
     """
     from clearhead.lab import Scale, Store, chosen
     from clearhead.lab import run as run_questions
     from clearhead.lab.report import write_markdown, write_site
 
-    results = run_questions(chosen("all"), Scale(scale, seed_list), jobs=jobs, store=Store(cache))
+    results = run_questions(chosen("all"), Scale(scale, seed_list), jobs=jobs, store=Store(cache), lists=lists)
     print(write_site(out, results))
     if markdown:
         print(write_markdown(markdown, results))

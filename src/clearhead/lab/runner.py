@@ -5,12 +5,13 @@ last, in this process, with nothing beside them.
 """
 
 import contextlib
+import json
 import math
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,7 +23,7 @@ from clearhead.core.seeds import derive, seed_everything
 from clearhead.lab.catalog import module_of, question
 from clearhead.lab.digest import digest
 from clearhead.lab.documents import DOCUMENTS
-from clearhead.lab.question import Judgement, Question
+from clearhead.lab.question import Judgement, Question, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
 from clearhead.lab.store import Measured, Store
@@ -38,19 +39,30 @@ class Result:
     judgements: Mapping[str, Judgement]  # by the key of the claim
     seconds: float  # of one core, cached cells with what they took when they ran
     made: str  # when the last cell ran, UTC
+    others: "tuple[Result, ...]" = ()  # the same question with other seed lists
 
     @property
     def question(self) -> Question:
         """The question itself."""
         return question(self.id)
 
+    def by_list(self, claim: str) -> dict[int, Verdict]:
+        """The verdict on a claim by seed list, that of this result first."""
+        return {each.scale.seed_list: each.judgements[claim].verdict for each in (self, *self.others)}
+
     def document(self, figure: str | None = None) -> dict[str, Any]:
         """The result as plain values, for JSON; `figure` is the path of its picture."""
         asked = self.question
         return {
             "id": self.id,
+            "title": {"en": asked.title.en, "zh": asked.title.zh},
             "verdicts": [
-                {"claim": each.key, "verdict": found.verdict.value, "evidence": found.evidence.en}
+                {
+                    "claim": each.key,
+                    "verdict": found.verdict.value,
+                    "evidence": found.evidence.en,
+                    "by_seed_list": {str(number): said.value for number, said in self.by_list(each.key).items()},
+                }
                 for each in asked.claims
                 for found in [self.judgements[each.key]]
             ],
@@ -72,8 +84,13 @@ class _Piece:
     cell: Cell
     code: str
 
+    @property
+    def key(self) -> str:
+        """Equal for equal pieces: a cell without a seed is the same in every seed list, and is measured once."""
+        return json.dumps([self.id, dict(self.cell)], sort_keys=True)
 
-def run(ids: Sequence[str], scale: Scale, *, jobs: int = 2, store: Store | None = None) -> list[Result]:
+
+def run(ids: Sequence[str], scale: Scale, *, jobs: int = 2, store: Store | None = None, lists: int = 1) -> list[Result]:
     """Run questions and judge them.
 
     Args:
@@ -81,56 +98,70 @@ def run(ids: Sequence[str], scale: Scale, *, jobs: int = 2, store: Store | None 
         scale: how much of each.
         jobs: worker processes; 1 = in this process.
         store: where measured cells are kept and looked for; None = measure all anew.
+        lists: how many seed lists, from that of `scale` on; results are those of the first, with the rest as `others`.
 
     Raises:
         ModelError: a question cannot be measured; names it and the cell. The cells before it are kept.
     """
-    pieces = {each: list(_pieces(each, scale)) for each in ids}
-    known: dict[str, dict[int, Measured]] = {each: {} for each in ids}
-    waiting = []
-    for each, listed in pieces.items():
-        for place, piece in enumerate(listed):
-            found = store.get(piece.id, piece.cell, piece.code) if store else None
-            if found is None:
-                waiting.append((each, place, piece))
-            else:
-                known[each][place] = found
+    scales = [replace(scale, seed_list=scale.seed_list + each) for each in range(lists)]
+    pieces = {each: [list(_pieces(each, one)) for one in scales] for each in ids}
+    known = _known([piece for listed in pieces.values() for own in listed for piece in own], jobs, store)
+    return [_compared(each, scales, listed, known) for each, listed in pieces.items()]
+
+
+def _compared(
+    id: str, scales: Sequence[Scale], listed: Sequence[Sequence[_Piece]], known: Mapping[str, Measured]
+) -> Result:
+    """The result of the first seed list, the rest beside it."""
+    first, *others = (
+        _result(id, scale, [known[each.key] for each in own]) for scale, own in zip(scales, listed, strict=True)
+    )
+    return replace(first, others=tuple(others))
+
+
+def _known(pieces: Sequence[_Piece], jobs: int, store: Store | None) -> dict[str, Measured]:
+    """What was measured in each piece, by its key: from the store, and anew where it has nothing."""
+    known: dict[str, Measured] = {}
+    waiting: dict[str, _Piece] = {}
+    for piece in pieces:
+        found = store.get(piece.id, piece.cell, piece.code) if store else None
+        if found is None:
+            waiting[piece.key] = piece
+        else:
+            known[piece.key] = found
     with track("cells", len(waiting)) as bar:
-        for done, (each, place, piece, measured) in enumerate(_measured(waiting, jobs), start=1):
-            known[each][place] = measured
+        for done, (piece, measured) in enumerate(_measured(list(waiting.values()), jobs), start=1):
+            known[piece.key] = measured
             if store:
                 store.put(piece.id, piece.code, measured)
-            bar(done, each)
-    return [_result(each, scale, [known[each][place] for place in sorted(known[each])]) for each in ids]
-
-
-_Waiting = tuple[str, int, _Piece]
+            bar(done, piece.id)
+    return known
 
 
 def _timed(piece: _Piece) -> bool:
     return piece.cell.get("part") in question(piece.id).timed
 
 
-def _measured(waiting: Sequence[_Waiting], jobs: int) -> Iterator[tuple[str, int, _Piece, Measured]]:
+def _measured(waiting: Sequence[_Piece], jobs: int) -> Iterator[tuple[_Piece, Measured]]:
     """Measure what waits, in any order; what measures time comes last and alone."""
-    timed = [each for each in waiting if _timed(each[2])]
-    others = [each for each in waiting if not _timed(each[2])]
+    timed = [each for each in waiting if _timed(each)]
+    others = [each for each in waiting if not _timed(each)]
     if jobs > 1 and len(others) > 1:
         yield from _in_workers(others, jobs)
     else:
-        yield from ((*each, measure(each[2].id, each[2].cell)) for each in others)
-    yield from ((*each, measure(each[2].id, each[2].cell)) for each in timed)
+        yield from ((each, measure(each.id, each.cell)) for each in others)
+    yield from ((each, measure(each.id, each.cell)) for each in timed)
 
 
-def _in_workers(waiting: Sequence[_Waiting], jobs: int) -> Iterator[tuple[str, int, _Piece, Measured]]:
+def _in_workers(waiting: Sequence[_Piece], jobs: int) -> Iterator[tuple[_Piece, Measured]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
-        futures: dict[Future[Measured], _Waiting] = {
-            pool.submit(measure, each[2].id, dict(each[2].cell)): each for each in waiting
+        futures: dict[Future[Measured], _Piece] = {
+            pool.submit(measure, each.id, dict(each.cell)): each for each in waiting
         }
         try:
             for future in as_completed(futures):
-                yield (*futures[future], future.result())
+                yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -9,6 +9,7 @@ from clearhead.lab.documents import DOCUMENTS
 from clearhead.lab.pictures import svg
 from clearhead.lab.question import Source, Text
 from clearhead.lab.runner import Result
+from clearhead.lab.stability import agreement
 
 WORDS = {
     "en": {
@@ -81,6 +82,8 @@ def found(result: Result, lang: str) -> str:
         judged = result.judgements[each.key]
         lines.append(f"  {VERDICTS[lang][judged.verdict.value]:12}  {say(each.text, lang)}")
         lines.append(f"  {'':12}  {say(judged.evidence, lang)}")
+        if (agreed := agreement(result, each.key)) is not None:
+            lines.append(f"  {'':12}  {say(agreed, lang)}")
     lines += [f"{words['answer']}: {say(answer.short, lang)}", say(answer.imprecise, lang)]
     lines.append(f"{words['limits']}: {say(answer.limits, lang)} ({result.scale.name}, {result.seconds:.0f} s)")
     return "\n".join(lines)

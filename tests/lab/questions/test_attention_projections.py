@@ -6,8 +6,11 @@ from torch import Tensor
 
 from clearhead.lab import Scale, question
 from clearhead.lab.parts.attend import Attend
-from clearhead.lab.parts.lookup import lookup, reader
+from clearhead.lab.parts.lookup import enough, knowing, lookup, reader
+from clearhead.lab.question import Verdict
+from clearhead.lab.questions.attention import multi_head_why, separate_q_k_weights
 from clearhead.lab.rows import Rows
+from clearhead.lab.statistics import interval
 from clearhead.lab.training import build, examples, logits
 from clearhead.model import CAUSAL
 from clearhead.model.attention import dot
@@ -82,3 +85,47 @@ def test_the_lookup_asks_at_its_last_token() -> None:
     assert samples.tokens.shape == (5, 9)
     assert (samples.labels[:, :-1] < 0).all()
     assert logits(build(reader(), 0), samples).shape == (5, 9, lookup().vocab)
+
+
+def roles(accuracies: list[float], permuted: float) -> str:
+    """The verdict on the jobs of Q, K and V for models that end with these accuracies."""
+    rows = [{"part": "dictionary", "weight": 0.5, "expected": 0.5}]
+    for seed, accuracy in enumerate(accuracies):
+        moved = {"weights_moved": 0.0, "output_moved": 0.0, "part": "trained", "seed": seed}
+        rows += [
+            {"part": "trained", "seed": seed, "change": "nothing", "accuracy": accuracy},
+            {**moved, "change": "V of another text", "accuracy": 0.1},
+            {**moved, "change": "K and V permuted", "accuracy": accuracy},
+            {**moved, "change": "K permuted", "accuracy": min(accuracy, permuted)},
+        ]
+    return question("qkv-roles").judge(Rows(rows))["jobs"].verdict.value
+
+
+def test_models_that_do_not_learn_are_counted_and_not_judged() -> None:
+    assert roles([1.0, 1.0, 0.99, 1.0, 0.6], 0.2) == "supported"
+    assert roles([1.0, 1.0, 0.99, 1.0, 0.6], 0.55) == "inconclusive"
+    assert roles([1.0, 1.0, 0.99, 0.4, 0.6], 0.2) == "inconclusive"
+    models = Rows([{"seed": 7, "accuracy": 1.0}, {"seed": 8, "accuracy": 0.4}])
+    assert knowing(models) == [7]
+    assert not enough(models)
+
+
+@pytest.mark.parametrize(
+    ("test", "gap", "verdict"),
+    [(-0.1, -0.1, "supported"), (-0.1, 0.0, "depends"), (0.0, 0.0, "refuted"), (-0.01, 0.0, "inconclusive")],
+)
+def test_what_better_generalisation_takes(test: float, gap: float, verdict: str) -> None:
+    """With a spread of 0.02 nats either way, so that 0.01 is in doubt and 0.1 is not."""
+    rows = []
+    for seed, noise in enumerate((-0.02, 0.02, -0.02, 0.02, 0.0, 0.0)):
+        own = {"part": "translation", "seed": seed}
+        rows += [{**own, "heads": 1, "test": 1.0, "gap": 0.3}]
+        rows += [{**own, "heads": 8, "test": 1.0 + test + noise, "gap": 0.3 + gap + noise}]
+    assert multi_head_why._generalises(Rows(rows)).value == verdict
+
+
+def test_a_harm_must_be_large_enough_and_sure() -> None:
+    def said(middle: float) -> Verdict:
+        return separate_q_k_weights._generalises(interval([middle - 0.02, middle, middle + 0.02]), least=0.03)
+
+    assert [said(each) for each in (0.2, 0.04, -0.1)] == [Verdict.SUPPORTED, Verdict.INCONCLUSIVE, Verdict.DEPENDS]

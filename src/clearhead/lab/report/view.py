@@ -17,6 +17,7 @@ from clearhead.core.progress import clock
 from clearhead.lab.documents import DOCUMENTS
 from clearhead.lab.question import TOPICS, Text
 from clearhead.lab.runner import Result
+from clearhead.lab.stability import agreement, lists, same, summary
 from clearhead.lab.store import versions
 from clearhead.lab.telling import VERDICTS
 
@@ -39,7 +40,14 @@ def page(result: Result) -> dict[str, Any]:
         "topic_name": TOPIC_NAMES[asked.topic],
         "title": asked.title,
         "verdicts": [
-            {"claim": each, "verdict": found.verdict.value, "evidence": found.evidence, "from": _source(each.source)}
+            {
+                "claim": each,
+                "verdict": found.verdict.value,
+                "evidence": found.evidence,
+                "agreement": agreement(result, each.key),
+                "split": _split(result, each.key),
+                "from": _source(each.source),
+            }
             for each in asked.claims
             for found in [result.judgements[each.key]]
         ],
@@ -63,10 +71,17 @@ def overview(results: Sequence[Result], pages: Sequence[dict[str, Any]]) -> dict
         "topics": [{"name": TOPIC_NAMES[topic], "pages": found} for topic, found in shelves.items() if found],
         "counts": [(name, counts[name]) for name in VERDICTS["en"]],
         "claims": sum(counts.values()),
+        "stability": summary(results),
         "questions": len(results),
         "made": pages[0]["made"] if pages else {},
         "seconds": clock(sum(each.seconds for each in results)),
     }
+
+
+def _split(result: Result, claim: str) -> str:
+    """Such as "2/3" where seed lists disagree on a claim, else nothing."""
+    agreeing, count = same(result, claim), lists(result)
+    return "" if agreeing == count else f"{agreeing}/{count}"
 
 
 def _source(source: Any) -> dict[str, Any]:
@@ -77,12 +92,14 @@ def _source(source: Any) -> dict[str, Any]:
 def _code(part: str) -> dict[str, Any]:
     """Where a part is written, from the top of the repository."""
     module, _, name = part.partition(":")
-    found = getattr(importlib.import_module(module), name)
+    home = importlib.import_module(module)
+    found = getattr(home, name)
     try:
-        line = inspect.getsourcelines(found)[1]
+        file, line = inspect.getsourcefile(found), inspect.getsourcelines(found)[1]
     except (TypeError, OSError):  # a constant has no lines of its own
-        line = 1
-    return {"part": name, "path": f"src/{module.replace('.', '/')}.py", "line": line}
+        file, line = inspect.getsourcefile(home), 1
+    place = Path(file or "").relative_to(Path(clearhead.__file__).parent)
+    return {"part": name, "path": f"src/clearhead/{place.as_posix()}", "line": line}
 
 
 def _table(result: Result) -> dict[str, Any]:
@@ -99,10 +116,9 @@ def _cell(value: object) -> str:
 
 def _made(result: Result) -> dict[str, str]:
     """Command, commit, versions, machine and date of a result."""
-    scale = result.scale
-    listed = f" --seed-list {scale.seed_list}" if scale.seed_list else ""
     return {
-        "command": f"clearhead lab run {result.id} --scale {scale.name}{listed}",
+        "command": f"clearhead lab run {result.id}{_options(result)}",
+        "options": _options(result),
         "commit": commit(),
         "versions": ", ".join(f"{name} {value}" for name, value in versions().items()),
         "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
@@ -110,6 +126,14 @@ def _made(result: Result) -> dict[str, str]:
         "seconds": clock(result.seconds),
         "seeds": ", ".join(str(each) for each in result.rows.distinct("seed")),
     }
+
+
+def _options(result: Result) -> str:
+    """What to type after the name of a question, to get the same again."""
+    scale = result.scale
+    listed = f" --seed-list {scale.seed_list}" if scale.seed_list else ""
+    compared = f" --lists {lists(result)}" if result.others else ""
+    return f" --scale {scale.name}{listed}{compared}"
 
 
 @cache

@@ -141,8 +141,8 @@ class DotVsAdditiveCost(Question):
             "faster": Judgement(
                 Verdict.SUPPORTED if closest.low > FASTER else Verdict.REFUTED if refuted else Verdict.INCONCLUSIVE,
                 Text(
-                    en=f"Additive scores take {closest} times as long as dot products at the width from 16 on where they come closest.",
-                    zh=f"d 从 16 起，在两者最接近的宽度上，加性打分耗时为点积的 {closest} 倍。",
+                    en=f"At that width of 16 or more at which the two come closest, additive scores take {closest} times as long as dot products.",
+                    zh=f"在 d 不小于 16 的宽度中，取两者最接近的一个，加性打分耗时为点积的 {closest} 倍。",
                 ),
             ),
             "square": Judgement(

@@ -146,8 +146,8 @@ class HeadDimReduction(Question):
                 _richer(gains, _change(rows, 16, 4), fits=fits),
                 Text(
                     en=f"Against one head the test loss changes by {gains[4]} nats with 4 heads and by {gains[16]} "
-                    f"with 16; ranks pass d_k {'never' if fits else 'sometimes'}.",
-                    zh=f"与单头相比，4 个头的测试损失变化 {gains[4]} 纳特，16 个头变化 {gains[16]}；秩"
+                    f"with 16; the rank of a head's scores {'never' if fits else 'sometimes'} exceeds d_k.",
+                    zh=f"与单头相比，4 个头的测试损失变化 {gains[4]} 奈特，16 个头变化 {gains[16]}；打分矩阵的秩"
                     f"{'从未' if fits else '有时'}超过 d_k。",
                 ),
             ),
@@ -161,7 +161,8 @@ class HeadDimReduction(Question):
         }
 
     def answer(self, rows: Rows) -> Answer:
-        losses = ", ".join(f"{h}: {rows.mean('loss', heads=h, part='translation'):.2f}" for h in (1, 4, 16))
+        losses = ", ".join(f"{h} heads {rows.mean('loss', heads=h, part='translation'):.2f}" for h in (1, 4, 16))
+        losses_zh = "，".join(f"{h} 个头 {rows.mean('loss', heads=h, part='translation'):.2f}" for h in (1, 4, 16))
         wide = rows.one("parameters", heads=8, wide=True) / rows.one("parameters", heads=8, wide=False)
         worst = max(each.mean for each in _ratios(rows))
         return Answer(
@@ -169,15 +170,15 @@ class HeadDimReduction(Question):
                 en=f"With d_model / h features a head, parameters and products do not depend on the number of "
                 f"heads; with full-width heads 8 of them would cost {wide:.1f} times the parameters. What grows "
                 f"with h is the number of scores, hence memory and softmax: 8 heads take up to {worst:.1f} times "
-                f"the time of one. Test loss by heads: {losses} nats.",
-                zh="每个头分到 d_model/h 维时，参数量与矩阵乘法量与头数无关；若每个头都用全宽，8 个头的参数量会是 "
-                "{wide:.1f} 倍。随头数增长的是打分个数，因而是内存与 softmax:8 个头的用时最多是单头的 {worst:.1f} "
-                "倍。各头数的测试损失（纳特）：{losses}。",
+                f"the time of one. Test loss in translation, nats: {losses.replace('1 heads', '1 head', 1)}.",
+                zh="每个头分到 d_model/h 维时，参数量和矩阵乘法量都与头数无关；若每个头都用全宽，8 个头的参数量会是 "
+                f"{wide:.1f} 倍。随头数增长的是打分的个数，内存与 softmax 的开销也随之增长：8 个头的用时最多是单头的 {worst:.1f} "
+                f"倍。测试损失（奈特）：{losses_zh}。",
             ),
             imprecise=Text(
                 en="Heads side by side are not a way to save time: one wide head is one product too. And narrow "
                 "heads are weak alone: the rank of their scores is at most d_k.",
-                zh="多头并行并不节省时间，单个宽头同样只是一次乘法。太窄的头本身能力有限：其打分矩阵的秩不超过 d_k。",
+                zh="多头并行并不节省时间，单个宽头同样只是一次乘法。窄头单独的能力有限：其打分矩阵的秩不超过 d_k。",
             ),
             limits=Text(
                 en=f"Times of one thread of one processor, forward only, {TOKENS} tokens; translation with width "

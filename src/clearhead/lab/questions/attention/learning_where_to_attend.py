@@ -1,6 +1,7 @@
 """How does a model find out where to look, when nobody labels attention?"""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,13 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clearhead.data.synthetic import Samples
-from clearhead.lab.parts.lookup import PLAN, lookup, reader
+from clearhead.lab.parts.lookup import SURE, lookup, reader
 from clearhead.lab.pictures import label, line, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
 from clearhead.lab.scale import Scale
 from clearhead.lab.statistics import interval
-from clearhead.lab.training import Plan, build, examples, logits, loss_of, train
+from clearhead.lab.training import build, examples, logits, loss_of, train
 from clearhead.model import OPEN, Transformer
 from clearhead.model.attention.dot import Dot
 from clearhead.model.position.base import UNRELATED
@@ -81,10 +82,10 @@ class LearningWhereToAttend(Question):
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
         yield {"part": "gradient", "cases": scale.pick(quick=20, full=100)}
-        updates = scale.pick(quick=100, full=PLAN.updates)
+        for seed in scale.seeds(quick=1, full=24):
+            yield {"part": "dynamics", "heads": 1, "updates": scale.pick(quick=100, full=300), "seed": seed}
         for seed in scale.seeds(quick=1, full=8):
-            yield {"part": "dynamics", "heads": 1, "updates": updates, "seed": seed}
-            yield {"part": "heads", "heads": 4, "updates": updates, "seed": seed}
+            yield {"part": "heads", "heads": 4, "updates": scale.pick(quick=100, full=SURE.updates), "seed": seed}
 
     def measure(self, cell: Cell) -> Iterable[Row]:
         if cell["part"] == "gradient":
@@ -182,7 +183,7 @@ def _dynamics(heads: int, updates: int, every: int, seed: int) -> Iterable[Row]:
     """What each head of the second layer does at the question, every few updates."""
     recall = lookup()
     model, probe = build(reader({"heads": heads}), seed), examples(recall, PROBES, seed, "probe")
-    plan = Plan(updates=updates, batch=PLAN.batch, rate=PLAN.rate)
+    plan = replace(SURE, updates=updates)
     yield from _looked(model, probe, 0)
     for step in train(model, recall, plan, seed):
         if step.number % every == 0:

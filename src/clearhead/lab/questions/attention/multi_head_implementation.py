@@ -119,15 +119,15 @@ class MultiHeadImplementation(Question):
             "own": Judgement(
                 Verdict.SUPPORTED if loop <= 1 else Verdict.REFUTED,
                 Text(
-                    en=f"The loop over heads stays within {loop:.1%} of the tolerances.",
-                    zh=f"逐头循环的差别不超过容差的 {loop:.1%}。",
+                    en=f"The loop over heads differs by at most {loop:.1%} of what the tolerances allow.",
+                    zh=f"逐头循环的差别至多为容差的 {loop:.1%}。",
                 ),
             ),
             "joined": Judgement(
                 Verdict.REFUTED if without > OTHER else Verdict.SUPPORTED,
                 Text(
-                    en=f"Without W_O the output changes by up to {without:.2g} or more in each run.",
-                    zh=f"去掉 W_O 后，每次运行中输出的最大变化都不小于 {without:.2g}。",
+                    en=f"Without W_O some output changes, in every run, by at least {without:.2g} times the largest one.",
+                    zh=f"去掉 W_O 后，每次运行中输出的最大变化都不小于最大输出的 {without:.2g} 倍。",
                 ),
             ),
             "definite": Judgement(
@@ -145,8 +145,8 @@ class MultiHeadImplementation(Question):
         return Answer(
             short=Text(
                 en=f"Project the stream to queries, keys and values; cut each into heads; let each head mix its "
-                f"values; join the results and multiply by W_O. Same result up to rounding: {', '.join(same)}. "
-                f"Another result: {', '.join(other)}.",
+                f"values; join the results and multiply by W_O. The same result up to rounding: {'; '.join(same)}. "
+                f"A different result: {'; '.join(other)}.",
                 zh=f"先把输入投影成查询、键、值，各自切分成头；每个头混合自己的值；拼接后再乘以 W_O。结果相同（仅差"
                 f"舍入）：{'、'.join(CHINESE[each] for each in same)}。结果不同："
                 f"{'、'.join(CHINESE[each] for each in other)}。",

@@ -38,7 +38,7 @@ PLACES, PAYLOAD, WIDTH = 8, 8, 32  # tokens, features a token carries, width of 
 CEILING, MIXED = 0.53, 0.99  # share of the variance: one head at most, two heads at least
 FAR = 64  # tokens back
 REACHED = 0.99  # accuracy from which on a model reaches as far as that
-SHARE = 0.02  # of the loss: a smaller change of the gap counts as none
+SHARE = 0.02  # of the loss: a smaller change counts as none
 PLAN = Plan(updates=300, rate=1e-2)
 
 
@@ -115,13 +115,13 @@ class MultiHeadWhy(Question):
         "back with over 99 % right, depends if the trained heads' profiles surely differ more than with heads "
         "shuffled between sentences and than before training, else refuted; supported if only 8 heads get there. "
         "generalises: supported if test loss and gap are surely lower with 8 heads than with 1, depends if only one "
-        "of them is, refuted if the gap surely does not shrink by 2 % of the loss, else inconclusive. far: "
+        "of them is, refuted if surely neither falls by 2 % of the loss, else inconclusive. far: "
         "supported if 8 heads are surely better than one, refuted if one head gets over 99 % in every run, so that "
         "nothing can lead it by a point, else inconclusive.",
         zh="richer：每次运行中单头解释的方差都不超过 0.53 且双头不低于 0.99，则成立；单头超过 0.53 则不成立；否则尚"
         "无定论。range：若单头从 64 个 token 之前复制的正确率超过 99%，则当训练后各头注意分布的差异确定大于在句子之"
-        "间打乱头编号时、也大于训练之前时，视情况而定，否则不成立；只有 8 个头能做到则成立。generalises:8 个头的测试"
-        "损失与差距都确定低于 1 个头则成立，只有一项确定更低则视情况而定，差距确定没有缩小损失的 2% 则不成立，否则尚"
+        "间打乱头编号时、也大于训练之前时，视情况而定，否则不成立；只有 8 个头能做到则成立。generalises：8 个头的测试"
+        "损失与差距都确定低于 1 个头则成立，只有一项确定更低则视情况而定，两项都确定没有下降损失的 2% 则不成立，否则尚"
         "无定论。far：8 个头确定优于单头则成立；单头在每次运行中正确率都超过 99%，谁也不可能领先它一个百分点，则不成"
         "立；否则尚无定论。",
     )
@@ -136,7 +136,7 @@ class MultiHeadWhy(Question):
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
         share = scale.pick(quick=0.05, full=1.0)
-        for part, counts, seeds in (("sum", (1, 2), 3), ("far", (1, 8), 3), ("translation", (1, 4, 8), 5)):
+        for part, counts, seeds in (("sum", (1, 2), 3), ("far", (1, 8), 3), ("translation", (1, 4, 8), 16)):
             for seed in scale.seeds(quick=1, full=seeds):
                 for heads in counts:
                     yield {"part": part, "heads": heads, "share": share, "seed": seed}
@@ -174,15 +174,15 @@ class MultiHeadWhy(Question):
                 Text(
                     en=f"From 1 to 8 heads the test loss changes by {test} nats, the gap to the training loss by "
                     f"{gap}.",
-                    zh=f"头数从 1 增至 8，测试损失变化 {test} 纳特，与训练损失的差距变化 {gap}。",
+                    zh=f"头数从 1 增至 8，测试损失变化 {test} 奈特，与训练损失的差距变化 {gap}。",
                 ),
             ),
             "far": Judgement(
                 _far_verdict(rows),
                 Text(
                     en=f"Copying from {FAR} tokens back one head gets at least {_least(rows):.1%} right; 8 heads "
-                    f"lead it by {_lead(rows)}.",
-                    zh=f"从 {FAR} 个 token 之前复制，单头正确率至少 {_least(rows):.1%}；8 个头比它高 {_lead(rows)}。",
+                    f"minus one: {_lead(rows)}.",
+                    zh=f"从 {FAR} 个 token 之前复制，单头正确率至少 {_least(rows):.1%}；8 个头减单头为 {_lead(rows)}。",
                 ),
             ),
         }
@@ -199,8 +199,8 @@ class MultiHeadWhy(Question):
                 f"the test loss by number of heads is {told} nats.",
                 zh=f"一个头对每个查询只有一组权重，因此只能给出一个平均值。两个头给出两个平均值，可由 W_O 相减：这类"
                 f"目标的方差可解释 {rows.mean('explained', heads=2):.0%}，而单头只有 "
-                f"{rows.mean('explained', heads=1):.0%}。参数量相同的翻译任务中，各头数对应的测试损失（纳特）为 "
-                f"{told}。",
+                f"{rows.mean('explained', heads=1):.0%}。参数量相同的翻译任务中，各头数对应的测试损失（奈特）为 "
+                f"{told.replace(', ', '，').replace(': ', ' 个头 ')}。",
             ),
             imprecise=Text(
                 en=f"Every head sees all positions, so range is not what a second head adds. Many heads are not all "
@@ -210,9 +210,9 @@ class MultiHeadWhy(Question):
                 f"掉 {free:.0%} 之前损失上升不到一成。",
             ),
             limits=Text(
-                en=f"One layer a side, width {WIDTH}, 2,000 pairs of an invented language, {seeds} seeds, one "
-                f"learning rate.",
-                zh=f"编码器与解码器各一层，宽度 {WIDTH}，2000 对人造语言句子，{seeds} 个种子，单一学习率。",
+                en=f"Translation: one layer a side, width {WIDTH}, 2,000 pairs of an invented language, {seeds} seeds, one "
+                f"learning rate. The target that one head cannot reach was made for the purpose.",
+                zh=f"翻译模型的编码器与解码器各一层，宽度 {WIDTH}，2000 对人造语言句子，{seeds} 个种子，单一学习率。单头做不到的那个目标是专门构造的。",
             ),
             caption=Text(
                 en="Left: variance of the difference of two neighbours that a layer explains. Middle: translation "
@@ -226,6 +226,7 @@ class MultiHeadWhy(Question):
         counts = rows.where(part="sum").distinct("heads")
         bars(left, [str(each) for each in counts], [rows.mean("explained", heads=each) for each in counts])
         threshold(left, 0.5, "limit of one weighting")
+        left.set_ylim(0, 1.25)
         counts = rows.where(part="translation").distinct("heads")
         for place, name in enumerate(("test", "training")):
             line(middle, counts, [interval(rows.column(name, heads=each)) for each in counts], name, place)
@@ -364,7 +365,8 @@ def _generalises(rows: Rows) -> Verdict:
     gap, test = _change(rows, "gap"), _change(rows, "test")
     if gap.below or test.below:
         return Verdict.SUPPORTED if gap.below and test.below else Verdict.DEPENDS
-    return Verdict.REFUTED if gap.low > -SHARE * rows.mean("test", heads=1) else Verdict.INCONCLUSIVE
+    least = SHARE * rows.mean("test", heads=1)
+    return Verdict.REFUTED if min(gap.low, test.low) > -least else Verdict.INCONCLUSIVE
 
 
 def _change(rows: Rows, column: str) -> Interval:

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from clearhead.lab.parts.lookup import CHANCE, PLAN, lookup, reader
+from clearhead.lab.parts.lookup import CHANCE, SURE, lookup, reader
 from clearhead.lab.pictures import bars, label, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
@@ -23,6 +23,7 @@ from clearhead.model.recorder import EVERYTHING, Tap, recording
 
 VOCAB = 23
 EXACT, SLOPE = 1e-12, 1e-6  # of products in float64; of gradients against finite differences, both relative
+COUNTS = 0.02  # accuracy: a smaller change counts as none
 SITES = {  # attention -> where its queries would come from if they came from words, and its keys and values
     "encoder.blocks.0.attention": ("encoder", "encoder"),
     "encoder.blocks.1.attention": ("encoder", "encoder"),
@@ -82,7 +83,7 @@ class QkvProjectionOrigin(Question):
         "the encoder's output for K and V of cross-attention. Parameters are the W alone. With random W_Q and W_K "
         "left as they are, a lookup is learned clearly worse; with random W_V it is not, since W_O learns what W_V "
         "could.",
-        zh="Q 等于 W_Q 乘以该层读到的向量：只有第一层读到词向量，更深的层读到下一层的输出，交叉注意力的 K 与 V 读到编码"
+        zh="Q 等于 W_Q 乘以该层读到的向量：只有第一层读到词向量，更深的层读到前一层的输出，交叉注意力的 K 与 V 读到编码"
         "器输出。参数只有各个 W。随机的 W_Q、W_K 保持不动时，查表明显学得更差；W_V 不动则影响不大，因为 W_O 能学会 W_V "
         "的作用。",
     )
@@ -92,12 +93,13 @@ class QkvProjectionOrigin(Question):
         "everywhere, else refuted. width: refuted if scores divided by sqrt(64) spread by 1.00 and by sqrt(512) by "
         "0.354, within 0.02, and the base model has d_k 64, else supported. trainable: refuted if Q changes with "
         "the text while gradients of W_Q, W_K and W_V agree with finite differences to 1e-6, else inconclusive. "
-        "learned: supported if freezing W_Q and W_K surely lowers the accuracy, else inconclusive.",
+        "learned: supported if freezing W_Q and W_K surely lowers the accuracy by more than 2 points, refuted if surely "
+        "by less, else inconclusive.",
         zh="words：第一层中与词向量（已加位置）之积误差在 1e-12 内，而其他位置偏差超过 1%、且与该层自身输入之积精确"
         "，则视情况而定；处处精确则成立，否则不成立。width：除以 √64 的打分标准差为 1.00、除以 √512 为 0.354（误差 "
-        "0.02 内），且基础模型的 d_k 为 64，则不成立，否则成立。trainable:Q 随文本变化，且 W_Q、W_K、W_V 的梯度与有"
-        "限差分相差不超过 1e-6，则不成立，否则尚无定论。learned：冻结 W_Q 与 W_K 使正确率确定下降则成立，否则尚无定"
-        "论。",
+        "0.02 内），且基础模型的 d_k 为 64，则不成立，否则成立。trainable：Q 随文本变化，且 W_Q、W_K、W_V 的梯度与有"
+        "限差分相差不超过 1e-6，则不成立，否则尚无定论。learned：冻结 W_Q 与 W_K 使正确率确定下降 2 个百分点以上则成立"
+        "，确定下降不到这么多则不成立，否则尚无定论。",
     )
     parts = (
         "clearhead.model.attention.projections:Fused",
@@ -113,7 +115,7 @@ class QkvProjectionOrigin(Question):
                 yield {
                     "part": "frozen",
                     "frozen": frozen,
-                    "updates": scale.pick(quick=30, full=PLAN.updates),
+                    "updates": scale.pick(quick=30, full=SURE.updates),
                     "seed": seed,
                 }
 
@@ -161,7 +163,7 @@ class QkvProjectionOrigin(Question):
                 ),
             ),
             "learned": Judgement(
-                Verdict.SUPPORTED if harm.below else Verdict.INCONCLUSIVE,
+                _beyond(harm),
                 Text(
                     en=f"Freezing W_Q and W_K at random changes the accuracy by {harm}.",
                     zh=f"把 W_Q 与 W_K 冻结在随机值，正确率变化 {harm}。",
@@ -326,7 +328,7 @@ def _frozen(name: str, updates: int, seed: int) -> Row:
     for module in model.modules():
         if isinstance(module, Projections):
             _keep(module, FROZEN[name])
-    for _ in train(model, lookup(), replace(PLAN, updates=updates), seed):
+    for _ in train(model, lookup(), replace(SURE, updates=updates), seed):
         pass
     return {"accuracy": score(model, lookup(), seed).accuracy}
 
@@ -349,6 +351,13 @@ def _words(first: float, deeper: float, exact: float) -> Verdict:
     if max(first, deeper) <= EXACT:
         return Verdict.SUPPORTED
     return Verdict.DEPENDS if max(first, exact) <= EXACT and deeper > 0.01 else Verdict.REFUTED
+
+
+def _beyond(harm: Interval) -> Verdict:
+    """Whether freezing costs more than counts."""
+    if harm.high < -COUNTS:
+        return Verdict.SUPPORTED
+    return Verdict.REFUTED if harm.low > -COUNTS else Verdict.INCONCLUSIVE
 
 
 def _harm(rows: Rows, frozen: str) -> Interval:

@@ -175,7 +175,7 @@ class ScaleBySqrtDk(Question):
                 (Verdict.DEPENDS if growing else Verdict.REFUTED) if still else Verdict.INCONCLUSIVE,
                 Text(
                     en=f"The mean score stays at 0; its standard deviation at d_k = {wide} is {_std(rows, wide):.3g}.",
-                    zh=f"打分均值保持为 0;d_k = {wide} 时标准差为 {_std(rows, wide):.3g}。",
+                    zh=f"打分均值保持为 0；d_k = {wide} 时标准差为 {_std(rows, wide):.3g}。",
                 ),
             ),
         }

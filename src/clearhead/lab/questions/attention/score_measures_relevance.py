@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clearhead.data.synthetic import Samples
-from clearhead.lab.parts.lookup import PLAN, lookup, reader
+from clearhead.lab.parts.lookup import SURE, enough, knowing, lookup, reader
 from clearhead.lab.pictures import bars, label, line, panels, threshold
 from clearhead.lab.question import QUESTIONS, Answer, Claim, Judgement, Question, Source, Text, Verdict
 from clearhead.lab.rows import Cell, Row, Rows
@@ -23,7 +23,6 @@ from clearhead.model.recorder import recording
 
 LAYERS = (1, 2)  # of the models; one alone cannot find the answer
 TELLS, AGREES = 0.95, 0.5  # area under the curve and correlation from which on a weight counts as relevance
-LEARNED = 0.95
 LONGER = (1, 2, 4, 8)  # times the length of one key
 TEXTS = 64
 
@@ -31,7 +30,7 @@ OPENING = {
     Verdict.DEPENDS: Text(en="It depends on the layer. ", zh="要看是哪一层。"),
     Verdict.SUPPORTED: Text(en="Here it may, in each layer. ", zh="在这里每一层都可以。"),
     Verdict.REFUTED: Text(en="Not here. ", zh="在这里不可以。"),
-    Verdict.INCONCLUSIVE: Text(en="These models did not learn the task. ", zh="这些模型没有学会任务。"),
+    Verdict.INCONCLUSIVE: Text(en="Too few models learned the task. ", zh="学会任务的模型太少。"),
 }
 
 
@@ -72,13 +71,14 @@ class ScoreMeasuresRelevance(Question):
         en="A layer passes if in the mean over seeds its weights from the last token tell the asked value from "
         "others with an area under the curve of at least 0.95 and correlate (Pearson) by at least 0.5 with the "
         "change of the answer when a token is hidden; ranks would not do, since a perfect reader of one token in "
-        "eight gets 1/3 by Spearman. relevance: with models of two layers over 95 % right, depends if one layer "
-        "passes and another fails, supported if all pass, refuted if none; inconclusive if not learned. direction: "
+        "eight gets 1/3 by Spearman. relevance: over the models of two layers with over 95 % right, depends if one layer "
+        "passes and another fails, supported if all pass, refuted if none; inconclusive if fewer than four of five "
+        "came so far. direction: "
         "refuted if making a key longer moves its rank by dot product and not by cosine, else supported.",
         zh="某一层通过的条件：对各种子取平均，最后一个 token 给出的权重区分被问的值与其他 token 的 AUC 不低于 0.95，"
         "且与遮住某个 token 时答案的变化（Pearson 相关；八个 token 中只有一个相关时，完美的读者按 Spearman 也只有约 "
-        "1/3）不低于 0.5。relevance：两层模型正确率超过 95% 时，有的层通过而有的层不通过，则视情况而定；全部通过则成"
-        "立，全不通过则不成立；没有学会则尚无定论。direction：加长一个键会改变点积的排名而不改变余弦的排名，则不成立"
+        "1/3）不低于 0.5。relevance：只看正确率超过 95% 的两层模型，有的层通过而有的层不通过，则视情况而定；全部通过则成"
+        "立，全不通过则不成立；这样的模型不到五分之四则尚无定论。direction：加长一个键会改变点积的排名而不改变余弦的排名，则不成立"
         "，否则成立。",
     )
     parts = (
@@ -93,7 +93,7 @@ class ScoreMeasuresRelevance(Question):
     )
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
-        updates = scale.pick(quick=40, full=PLAN.updates)
+        updates = scale.pick(quick=40, full=SURE.updates)
         for seed in scale.seeds(quick=1, full=5):
             yield {"part": "lengths", "seed": seed}
             for layers in LAYERS:
@@ -106,7 +106,7 @@ class ScoreMeasuresRelevance(Question):
         return _model(int(cell["layers"] or 0), int(cell["updates"] or 0), seed)
 
     def judge(self, rows: Rows) -> Mapping[str, Judgement]:
-        deep = rows.where(part="model", layers=2)
+        deep, models = _deep(rows), rows.where(part="model", layers=2, layer=2)
         passed = [_passes(deep.where(layer=each)) for each in deep.distinct("layer")]
         verdict = (
             Verdict.DEPENDS
@@ -115,14 +115,16 @@ class ScoreMeasuresRelevance(Question):
             if all(passed)
             else Verdict.REFUTED
         )
-        learned = min(deep.column("accuracy")) > LEARNED
         told = "; ".join(_told(deep.where(layer=each), each) for each in deep.distinct("layer"))
         told_zh = "；".join(_told_zh(deep.where(layer=each), each) for each in deep.distinct("layer"))
         dot, cosine = (_moved(rows, each) for each in ("dot", "cosine"))
         return {
             "relevance": Judgement(
-                verdict if learned else Verdict.INCONCLUSIVE,
-                Text(en=f"Model of two layers: {told}.", zh=f"两层模型：{told_zh}。"),
+                verdict if enough(models) else Verdict.INCONCLUSIVE,
+                Text(
+                    en=f"{len(knowing(models))} of {len(models)} models of two layers learned the lookup: {told}.",
+                    zh=f"{len(models)} 个两层模型中有 {len(knowing(models))} 个学会了查找：{told_zh}。",
+                ),
             ),
             "direction": Judgement(
                 Verdict.REFUTED if dot > 0 and cosine == 0 else Verdict.SUPPORTED,
@@ -136,7 +138,7 @@ class ScoreMeasuresRelevance(Question):
         }
 
     def answer(self, rows: Rows) -> Answer:
-        deep, shallow = (rows.where(part="model", layers=each) for each in (2, 1))
+        deep, shallow = _deep(rows), rows.where(part="model", layers=1)
         last, below = deep.where(layer=2), deep.where(layer=1)
         verdict = self.judge(rows)["relevance"].verdict
         needed = last.mean("accuracy") - below.mean("accuracy_blind")
@@ -175,6 +177,7 @@ class ScoreMeasuresRelevance(Question):
 
     def draw(self, rows: Rows) -> Figure:
         figure, (left, middle, right) = panels(3, width=3.3)
+        rows = Rows([*rows.where(part="lengths"), *rows.where(part="model", layers=1), *_deep(rows)])
         places = [(layers, layer) for layers in LAYERS for layer in range(1, layers + 1)]
         names = [f"layer {layer}\nof {layers}" for layers, layer in places]
         for axes, column, limit in ((left, "area", TELLS), (middle, "agreement", AGREES)):
@@ -189,6 +192,13 @@ class ScoreMeasuresRelevance(Question):
         label(middle, x="", y="correlation with effect")
         label(right, x="times its length", y="mean distance from the middle rank")
         return figure
+
+
+def _deep(rows: Rows) -> Rows:
+    """The rows of the models of two layers that learned the lookup; of all of them, where none did."""
+    deep = rows.where(part="model", layers=2)
+    seeds = knowing(deep.where(layer=2))
+    return Rows(each for each in deep if each["seed"] in seeds) if seeds else deep
 
 
 @torch.no_grad()
@@ -215,7 +225,7 @@ def _ranks(scores: Tensor) -> Tensor:
 
 def _model(layers: int, updates: int, seed: int) -> Iterable[Row]:
     """For each layer of a trained lookup: its weights from the last token against the truth and against hiding."""
-    plan = replace(PLAN, updates=updates)
+    plan = replace(SURE, updates=updates)
     model = trained(reader({"decoder_layers": layers}), lookup(), plan, seed)
     samples = examples(lookup(), TEXTS, seed, "relevance")
     accuracy, asked, effect = score(model, lookup(), seed).accuracy, _asked(samples), _effects(model, samples)

@@ -149,22 +149,23 @@ class BatchnormCovariateShift(Question):
             each: ", ".join(f"{loss:.2f} ({moved:.2g})" for loss, moved in zip(losses[each], shifts[each], strict=True))
             for each in ACTIVATIONS
         }
+        told_zh = {each: text.replace(", ", "、").replace(" (", "（").replace(")", "）") for each, text in told.items()}
         return {
             "shift": Judgement(
                 shift,
                 Text(
-                    en=f"Mean training loss (and shift of a middle layer) for plain, BatchNorm, noisy BatchNorm: "
+                    en=f"Mean training loss in nats (and shift of a middle layer) of plain, BatchNorm, noisy BatchNorm: "
                     f"sigmoid {told['sigmoid']}; ReLU {told['relu']}.",
-                    zh=f"平均训练损失（括号内为中间层的偏移），依次为普通、批归一化、带噪批归一化：sigmoid "
-                    f"{told['sigmoid']}；ReLU {told['relu']}。",
+                    zh=f"平均训练损失（奈特；括号内为中间层的偏移），依次为普通、批归一化、带噪批归一化：sigmoid "
+                    f"{told_zh['sigmoid']}；ReLU {told_zh['relu']}。",
                 ),
             ),
             "smooth": Judgement(
                 _count([each.below for each in calm.values()]) if known else Verdict.INCONCLUSIVE,
                 Text(
-                    en=f"Relative change of the gradient by a step, BatchNorm minus plain: sigmoid "
+                    en=f"Relative change of the gradient by a step, BatchNorm minus plain (below 0 is smoother): sigmoid "
                     f"{calm['sigmoid'].mean:+.2f}, ReLU {calm['relu'].mean:+.2f}.",
-                    zh=f"一步更新引起的梯度相对变化，批归一化减普通：sigmoid {calm['sigmoid'].mean:+.2f}，ReLU "
+                    zh=f"一步更新引起的梯度相对变化，批归一化减普通（负值表示更平滑）：sigmoid {calm['sigmoid'].mean:+.2f}，ReLU "
                     f"{calm['relu'].mean:+.2f}。",
                 ),
             ),
@@ -174,7 +175,7 @@ class BatchnormCovariateShift(Question):
                     en=f"Share of saturated units without norm → with BatchNorm, sigmoid then ReLU, usual then large "
                     f"weights: {listed}.",
                     zh=f"饱和单元的占比，无归一化 → 有批归一化，依次为 sigmoid（通常权重、大权重）、ReLU（通常、大）："
-                    f"{listed}。",
+                    f"{listed.replace(', ', '，')}。",
                 ),
             ),
         }
@@ -184,7 +185,7 @@ class BatchnormCovariateShift(Question):
         words = {
             Verdict.REFUTED: ("is not what it works by here", "在这里不是它起作用的原因"),
             Verdict.SUPPORTED: ("agrees with what is seen here", "与这里的结果相符"),
-            Verdict.DEPENDS: ("explains some of the networks at most", "最多只能解释其中一部分网络"),
+            Verdict.DEPENDS: ("can be the reason in some of the networks at most", "最多只是其中一部分网络的原因"),
             Verdict.INCONCLUSIVE: ("is neither shown nor excluded here", "在这里既未证实也未排除"),
         }[judged["shift"].verdict]
         seeds = len(rows.where(part="training").distinct("seed"))
@@ -197,16 +198,16 @@ class BatchnormCovariateShift(Question):
             ),
             imprecise=Text(
                 en="That a norm changes a quantity does not make the quantity the cause; noise that puts the shift "
-                "back tells the two apart. Saturation must be stated with an activation and a size of weights.",
+                "back shows which it is. Saturation must be stated with an activation and a size of weights.",
                 zh="归一化改变了某个量，并不说明这个量就是原因；把偏移用噪声加回去，才能区分两者。谈饱和必须说明激活函"
                 "数和权重大小。",
             ),
             limits=Text(
-                en=f"{LAYERS} hidden layers of {WIDTH}, digits of 8 x 8 pixels, Adam at one rate, {seeds} seed(s). "
+                en=f"{LAYERS} hidden layers of width {WIDTH}, digits of 8 x 8 pixels, Adam at one rate, {seeds} seed(s). "
                 f"The shift is that of the mean of a middle layer's inputs, in a step, as a share of their root mean "
-                f"square; the landscape is looked at along the steps taken only.",
+                f"square; noisy BatchNorm adds a random shift and scale at each step. The landscape is looked at along the steps taken only.",
                 zh=f"{LAYERS} 个宽 {WIDTH} 的隐层，8×8 像素的数字，Adam 单一学习率，{seeds} 个种子。偏移指中间层输入均"
-                f"值每步的变化，以输入的均方根为单位；曲面只沿实际走过的步来看。",
+                f"值每步的变化，以输入的均方根为单位；带噪批归一化在每步加入随机的平移与缩放。曲面只沿实际走过的步来看。",
             ),
             caption=Text(
                 en="Left and middle: training loss with sigmoid and with ReLU. Right: shift of a middle layer's "

@@ -111,7 +111,7 @@ class BatchnormMechanics(Question):
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
         yield {"part": "exact"}
-        for seed in scale.seeds(quick=1, full=5):
+        for seed in scale.seeds(quick=1, full=10):
             for network in scale.pick(quick=NETWORKS[:1], full=NETWORKS):
                 yield {"part": "digits", "network": network, "updates": scale.pick(quick=20, full=300), "seed": seed}
         for seed in scale.seeds(quick=1, full=5):
@@ -147,11 +147,11 @@ class BatchnormMechanics(Question):
             Verdict.REFUTED if worse.high < NEAR else Verdict.SUPPORTED if worse.low > NEAR else Verdict.INCONCLUSIVE
         )
         listed_en = "; ".join(
-            f"{each}: {fewer[each].mean:+.0f} steps, accuracy at the same fit {100 * gain[each].mean:+.1f} points"
+            f"{each}: {fewer[each].mean:+.0f} steps to 95 %, accuracy at the same fit {100 * gain[each].mean:+.1f} points"
             for each in names
         )
         listed_zh = "；".join(
-            f"{ZH[each]}：步数 {fewer[each].mean:+.0f}，同等拟合时正确率 {100 * gain[each].mean:+.1f} 个百分点"
+            f"{ZH[each]}：达到 95% 的步数 {fewer[each].mean:+.0f}，同等拟合时正确率 {100 * gain[each].mean:+.1f} 个百分点"
             for each in names
         )
         times_en = "; ".join(
@@ -181,8 +181,8 @@ class BatchnormMechanics(Question):
             "recurrent": Judgement(
                 recurrent,
                 Text(
-                    en=f"The LSTM's loss is {worse.mean:+.1%} with BatchNorm at each step.",
-                    zh=f"逐步批归一化使 LSTM 的损失变化 {worse.mean:+.1%}。",
+                    en=f"BatchNorm at each step changes the LSTM's loss by {worse.mean:+.1%} [{worse.low:+.1%}, {worse.high:+.1%}].",
+                    zh=f"逐步批归一化使 LSTM 的损失变化 {worse.mean:+.1%} [{worse.low:+.1%}, {worse.high:+.1%}]。",
                 ),
             ),
         }
@@ -201,10 +201,10 @@ class BatchnormMechanics(Question):
             ),
             imprecise=Text(
                 en=f"'Faster' and 'slower' are both said of it: fewer steps and longer steps are two different "
-                f"things. A detail: the running variance is the unbiased one, while the batch is divided by the "
-                f"biased one (mixing them up would change the running variance by {unbiased:.1%} here).",
-                zh=f"既有人说它更快，也有人说它更慢：步数更少与每步更久是两回事。一个细节：滑动平均用无偏方差，而当批"
-                f"的标准化用有偏方差（此处若混用，滑动方差会差 {unbiased:.1%}）。",
+                f"things. A detail: the running variance is the unbiased one, while the batch itself is divided by the "
+                f"root of the biased one (mixing them up would change the running variance by {unbiased:.1%} here).",
+                zh=f"既有人说它更快，也有人说它更慢：步数更少与每步更久是两回事。一个细节：滑动平均里记的是无偏方差，而当批"
+                f"的标准化用的是有偏方差（此处若混用，滑动方差会差 {unbiased:.1%}）。",
             ),
             limits=Text(
                 en=f"Small networks on digits of 8 x 8 pixels with batches of {BATCH}, {seeds} seed(s), one learning "
@@ -213,9 +213,9 @@ class BatchnormMechanics(Question):
                 f"24，数据为马尔可夫链。",
             ),
             caption=Text(
-                en="Quotients with BatchNorm over without: steps to 95 %, time of a step, seconds to 95 %; below 1 is "
-                "less.",
-                zh="有批归一化与无批归一化之比：达到 95% 的步数、每步时间、达到 95% 的秒数；低于 1 表示更少。",
+                en="Left: with BatchNorm over without, in steps to 95 %, time of a step, seconds to 95 %; below 1 is "
+                "less. Right: test accuracy where the training loss is first below 0.1; the axis does not begin at 0.",
+                zh="左：有批归一化与无批归一化之比（达到 95% 的步数、每步时间、达到 95% 的秒数），低于 1 表示更少。右：训练损失首次低于 0.1 时的测试正确率，纵轴不从 0 开始。",
             ),
         )
 

@@ -143,7 +143,7 @@ class BatchnormVariableLength(Question):
     def cells(self, scale: Scale) -> Iterable[Cell]:
         for seed in scale.seeds(quick=1, full=3):
             yield {"part": "exact", "draws": scale.pick(quick=20, full=400), "seed": seed}
-        for seed in scale.seeds(quick=1, full=4):
+        for seed in scale.seeds(quick=1, full=10):
             for name, norms in TRIED.items():
                 for norm in norms:
                     for batches in ("random", "buckets"):
@@ -217,17 +217,17 @@ class BatchnormVariableLength(Question):
         possible = judged["impossible"].verdict is Verdict.REFUTED
         return Answer(
             short=Text(
-                en=("Length is not the obstacle: " if possible else "BatchNorm can be told what padding is: ")
+                en=("Length is not the obstacle. " if possible else "BatchNorm can be told what padding is. ")
                 + f"{judged['impossible'].evidence.en} {judged['late'].evidence.en} {judged['buckets'].evidence.en}",
-                zh=("长度不是障碍：" if possible else "可以告诉批归一化哪些是填充：")
+                zh=("长度不是障碍。" if possible else "可以告诉批归一化哪些是填充。")
                 + f"{judged['impossible'].evidence.zh}{judged['late'].evidence.zh}{judged['buckets'].evidence.zh}",
             ),
             imprecise=Text(
                 en=f"Most of what is said concerns statistics for each place or padding that is counted, not "
-                f"BatchNorm as such. In the told example the mean is off by {error['masked']:.2f} standard "
+                f"BatchNorm as such. In the example of the nine short texts and the long one the mean is off by {error['masked']:.2f} standard "
                 f"deviations when 65 words are pooled, by {error['pads in']:.2f} when the padding is counted, and by "
                 f"{late:.2f} at the late places when each place is by itself.",
-                zh=f"多数说法针对的是按位置统计或把填充计入的做法，而不是批归一化本身。在那个例子里，合并 65 个词时均"
+                zh=f"多数说法针对的是按位置统计或把填充计入的做法，而不是批归一化本身。在九短一长的例子里，合并 65 个词时均"
                 f"值误差为 {error['masked']:.2f} 个标准差，计入填充时为 {error['pads in']:.2f}，按位置统计时靠后位置"
                 f"为 {late:.2f}。",
             ),
@@ -239,9 +239,9 @@ class BatchnormVariableLength(Question):
                 f"归一化在解码器中另有缺陷（见 layernorm-axis）：训练时会泄漏未来信息。",
             ),
             caption=Text(
-                en="Left: error of the mean in the told example. Right: accuracy with random and with bucketed "
+                en="Left: error of the mean in the example of nine short texts and a long one. Right: accuracy with random and with bucketed "
                 "batches.",
-                zh="左：例子中均值的误差。右：随机组批与分桶时的正确率。",
+                zh="左：九短一长的例子中均值的误差。右：随机组批与分桶时的正确率。",
             ),
         )
 

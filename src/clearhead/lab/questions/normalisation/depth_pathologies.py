@@ -95,6 +95,7 @@ class DepthPathologies(Question):
         "Liu et al., 2020, arXiv:2004.08249 (Admin)",
         "Wang et al., 2022, arXiv:2203.00555 (DeepNet)",
         "Dong, Cordonnier and Loukas, 2021, arXiv:2103.03404",
+        "Gromov et al., 2024, arXiv:2403.17887 (taking the last layers away)",
     )
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
@@ -157,17 +158,17 @@ class DepthPathologies(Question):
             "premise": Judgement(
                 premise,
                 Text(
-                    en=f"Of the three: {', '.join(each.value for each in three)}.",
-                    zh=f"三条候选依次为：{'、'.join(ZH[each] for each in three)}。",
+                    en=f"Of the three below (tokens alike, training fails, last layers idle): {', '.join(each.value for each in three)}.",
+                    zh=f"下列三条（词趋同、训练失败、末层无用）依次为：{'、'.join(ZH[each] for each in three)}。",
                 ),
             ),
             "collapse": Judgement(
                 collapse,
                 Text(
-                    en=f"Rank correlation with depth, and mean cosine at {_deepest(rows, 'start')} layers: "
+                    en=f"Rank correlation of depth and the cosine between tokens (and the mean cosine at {_deepest(rows, 'start')} layers): "
                     f"{_listed(PLACES_EN, trend, alike)}.",
-                    zh=f"与深度的秩相关（括号内为 {_deepest(rows, 'start')} 层时的平均余弦）："
-                    f"{_listed(PLACES_ZH, trend, alike)}。",
+                    zh=f"词间余弦与深度的秩相关（括号内为 {_deepest(rows, 'start')} 层时的平均余弦）："
+                    f"{_listed(PLACES_ZH, trend, alike).replace(' (', '（').replace(')', '）')}。",
                 ),
             ),
             "training": Judgement(
@@ -176,13 +177,13 @@ class DepthPathologies(Question):
                     en=f"Loss at {deepest} minus at {middle} layers: post-norm {worse['post'].mean:+.3f}, pre-norm "
                     f"{worse['pre'].mean:+.3f}, DeepNorm {worse['deepnorm'].mean:+.3f} nats.",
                     zh=f"{deepest} 层与 {middle} 层的损失之差：后归一化 {worse['post'].mean:+.3f}，前归一化 "
-                    f"{worse['pre'].mean:+.3f}，DeepNorm {worse['deepnorm'].mean:+.3f} nats。",
+                    f"{worse['pre'].mean:+.3f}，DeepNorm {worse['deepnorm'].mean:+.3f} 奈特。",
                 ),
             ),
             "redundant": Judgement(
                 redundant,
                 Text(
-                    en=f"Taking the last quarter of {deepest} layers raises the loss by {cost['pre'].mean:+.1%} in "
+                    en=f"Taking the last quarter of {deepest} layers changes the loss by {cost['pre'].mean:+.1%} in "
                     f"pre-norm ({cost['post'].mean:+.1%} in post-norm).",
                     zh=f"去掉 {deepest} 层的最后四分之一，前归一化的损失变化 {cost['pre'].mean:+.1%}（后归一化 "
                     f"{cost['post'].mean:+.1%}）。",
@@ -197,9 +198,9 @@ class DepthPathologies(Question):
         control = rows.mean("cosine", part="start", place=CONTROL, layers=deep)
         return Answer(
             short=Text(
-                en=f"Three things can go wrong, and the place of the norm decides which. "
+                en=f"Three things are said to go wrong; whether they do depends on where the norm stands. "
                 f"{judged['collapse'].evidence.en} {judged['training'].evidence.en} {judged['redundant'].evidence.en}",
-                zh=f"可能出现三类问题，出现哪一类取决于归一化的位置。"
+                zh=f"常说的问题有三类，是否出现取决于归一化的位置。"
                 f"{judged['collapse'].evidence.zh}{judged['training'].evidence.zh}{judged['redundant'].evidence.zh}",
             ),
             imprecise=Text(

@@ -104,21 +104,21 @@ class LayernormAssumption(Question):
         read = {(task, reader): rows.mean("accuracy", task=task, reader=reader) for task in TASKS for reader in READERS}
         return Answer(
             short=Text(
-                en=f"The assumption is that the common scale and offset of a token's neurons say nothing of worth. A "
-                f"layer is blind to both: it reads a label in the size of a vector in "
+                en=f"The assumption is that the common scale and offset of a token's neurons carry nothing useful. A "
+                f"layer behind the norm is blind to both: it reads a label in the size of a vector in "
                 f"{read['size', 'layernorm']:.0%} (chance 50 %), and in {read['size', 'appended']:.0%} once the size "
-                f"is appended as a feature. Every result lies on one sphere, orthogonal to the vector of ones.",
+                f"is appended as a feature. Before gain and bias every result lies on one sphere, orthogonal to the vector of ones.",
                 zh=f"假设是：一个词的各神经元共有的尺度和偏移不含有用信息。网络对这两者都视而不见：大小标签的正确率为 "
                 f"{read['size', 'layernorm']:.0%}（随机为 50%），把大小作为特征附上后为 "
-                f"{read['size', 'appended']:.0%}。所有结果都落在同一个球面上，并与全 1 向量正交。",
+                f"{read['size', 'appended']:.0%}。在乘增益、加偏置之前，所有结果都落在同一个球面上，并与全 1 向量正交。",
             ),
             imprecise=Text(
-                en=f"Invariant is the whole weight matrix, not single rows. RMSNorm drops the offset's part: a shift "
+                en=f"The result is blind to the scale of the whole weight matrix below, not to that of single rows. RMSNorm drops the offset's part: a shift "
                 f"changes its result by {min(rows.column('rms shift')):.2g}. Where neurons do not share a scale the "
-                f"assumption costs: beside one huge feature a label is read in {read['outlier', 'layernorm']:.0%} "
+                f"assumption may cost: beside one huge feature a label is read in {read['outlier', 'layernorm']:.0%} "
                 f"behind LayerNorm and {read['outlier', 'none']:.0%} without.",
-                zh=f"不变的是整个权重矩阵，而不是单独一行。RMSNorm 不假设偏移无用：平移会使其结果改变 "
-                f"{min(rows.column('rms shift')):.2g}。当各神经元尺度并不一致时，这个假设有代价：旁边有一个极大的特征"
+                zh=f"结果不受下方整个权重矩阵缩放的影响，但受单独一行缩放的影响。RMSNorm 不假设偏移无用：平移会使其结果改变 "
+                f"{min(rows.column('rms shift')):.2g}。当各神经元尺度并不一致时，这个假设可能有代价：旁边有一个极大的特征"
                 f"时，层归一化之后的正确率为 {read['outlier', 'layernorm']:.0%}，无归一化为 "
                 f"{read['outlier', 'none']:.0%}。",
             ),

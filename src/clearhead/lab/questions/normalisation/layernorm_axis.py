@@ -123,7 +123,7 @@ class LayernormAxis(Question):
         for seed in scale.seeds(quick=1, full=3):
             for norm in NORMS_ON_TRIAL:
                 yield {"part": "exact", "norm": norm, "seed": seed}
-        for seed in scale.seeds(quick=1, full=5):
+        for seed in scale.seeds(quick=1, full=10):
             for name, updates in TASKS.items():
                 for norm in TRAINED:
                     count = scale.pick(quick=3, full=updates)
@@ -212,7 +212,7 @@ class LayernormAxis(Question):
             ),
             caption=Text(
                 en="Left: how far other tokens move a token, and later tokens earlier logits (0 is drawn at the "
-                "foot). Right: accuracy of encoders with each norm.",
+                "foot; decoders do not take the per-position kind). Right: accuracy of encoders with each norm.",
                 zh="左：其他词对一个词的影响，以及后文对前文 logits 的影响（0 画在底端；解码器不接受按位置统计的变体"
                 "）。右：使用各归一化的编码器的正确率。",
             ),

@@ -106,11 +106,11 @@ class LayernormVsBatchnorm(Question):
         "(paired interval), (b) BatchNorm trails on texts of unequal length by over 0.05 nats; both: supported; one: "
         "depends; none, with both intervals below +0.05 nats: refuted; else inconclusive.",
         zh="指标为评估模式下新数据的损失，每种设置取两个学习率中较好者；“落后”指比层归一化高、配对区间在 0 以上，“接"
-        "近”指区间低于 +0.05 nats。动态：语言模型中批量 32 与 4 时批归一化都落后则成立，其一落后则视情况而定，两个区"
-        "间都低于 +0.05 nats 则不成立，其余尚无定论。含义：在长度全相同的语言模型上落后、而在长短不一的文本编码器上接"
+        "近”指区间低于 +0.05 奈特。动态：语言模型中批量 32 与 4 时批归一化都落后则成立，其一落后则视情况而定，两个区"
+        "间都低于 +0.05 奈特则不成立，其余尚无定论。含义：在长度全相同的语言模型上落后、而在长短不一的文本编码器上接"
         "近，则不成立；两者都落后且在图片上接近则成立；两者都不落后则视情况而定；其余尚无定论。小批量：（甲）语言模型"
-        "中批归一化的差距在批量 4 时大于 32（配对区间）；（乙）在长短不一的文本上落后 0.05 nats 以上；两项都满足则成"
-        "立，一项则视情况而定，都不满足且两个区间都低于 +0.05 nats 则不成立，其余尚无定论。",
+        "中批归一化的差距在批量 4 时大于 32（配对区间）；（乙）在长短不一的文本上落后 0.05 奈特以上；两项都满足则成"
+        "立，一项则视情况而定，都不满足且两个区间都低于 +0.05 奈特则不成立，其余尚无定论。",
     )
     parts = (
         "clearhead.model.norm.layernorm:LayerNorm",
@@ -126,7 +126,7 @@ class LayernormVsBatchnorm(Question):
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
         settings = [*((name, norm, 32) for name in TASKS for norm in NAMES), *(("language", norm, 4) for norm in BOTH)]
-        for seed in scale.seeds(quick=1, full=3):
+        for seed in scale.seeds(quick=1, full=6):
             for name, norm, batch in settings:
                 for rate in scale.pick(quick=RATES[:1], full=RATES):
                     updates = scale.pick(quick=3, full=120)
@@ -171,22 +171,22 @@ class LayernormVsBatchnorm(Question):
         sure = max(more.high, lag["topics"].high) < NEAR
         small = (Verdict.REFUTED if sure else Verdict.INCONCLUSIVE, Verdict.DEPENDS, Verdict.SUPPORTED)[halves]
         listed_en = ", ".join(f"{name} {lag[name].mean:+.3f}" for name in TASKS)
-        listed_zh = "，".join(f"{ZH[name]} {lag[name].mean:+.3f}" for name in TASKS)
+        listed_zh = "，".join(f"{ZH[name]}{lag[name].mean:+.3f}" for name in TASKS)
         return {
             "dynamic": Judgement(
                 dynamic if known else Verdict.INCONCLUSIVE,
                 Text(
                     en=f"BatchNorm's loss minus LayerNorm's in the language model: {lag['language'].mean:+.3f} nats "
                     f"with batches of 32, {few.mean:+.3f} with batches of 4.",
-                    zh=f"语言模型中批归一化与层归一化的损失之差：批量 32 时 {lag['language'].mean:+.3f} nats，批量 4 "
-                    f"时 {few.mean:+.3f} nats。",
+                    zh=f"语言模型中批归一化与层归一化的损失之差：批量 32 时 {lag['language'].mean:+.3f} 奈特，批量 4 "
+                    f"时 {few.mean:+.3f} 奈特。",
                 ),
             ),
             "meaning": Judgement(
                 _meaning(lag) if known else Verdict.INCONCLUSIVE,
                 Text(
                     en=f"BatchNorm's loss minus LayerNorm's in nats: {listed_en}.",
-                    zh=f"批归一化与层归一化的损失之差（nats）：{listed_zh}。",
+                    zh=f"批归一化与层归一化的损失之差（奈特）：{listed_zh}。",
                 ),
             ),
             "small": Judgement(
@@ -194,8 +194,8 @@ class LayernormVsBatchnorm(Question):
                 Text(
                     en=f"From batches of 32 to 4 BatchNorm's lag changes by {more.mean:+.3f} nats; on texts of "
                     f"unequal length its lag is {lag['topics'].mean:+.3f} nats.",
-                    zh=f"批量从 32 减到 4，批归一化的差距变化 {more.mean:+.3f} nats；在长短不一的文本上差距为 "
-                    f"{lag['topics'].mean:+.3f} nats。",
+                    zh=f"批量从 32 减到 4，批归一化的差距变化 {more.mean:+.3f} 奈特；在长短不一的文本上差距为 "
+                    f"{lag['topics'].mean:+.3f} 奈特。",
                 ),
             ),
         }
@@ -212,13 +212,13 @@ class LayernormVsBatchnorm(Question):
                 en=f"BatchNorm's loss minus LayerNorm's is {lag['language'].mean:+.2f} nats in a decoder, "
                 f"{lag['topics'].mean:+.2f} in an encoder of text and {lag['digits'].mean:+.2f} in one of pictures. "
                 f"A flaw of principle remains in decoders: in training the statistics contain the tokens to come. "
-                f"Here the loss looks {flattered['batchnorm']:+.3f} nats better in training mode than in evaluation "
-                f"on the same texts (LayerNorm: {flattered['layernorm']:+.3f}). LayerNorm computes the same in "
+                f"Here, on the same texts, the loss in evaluation minus that in training mode is {round(flattered['batchnorm'], 3) + 0.0:+.3f} "
+                f"nats (LayerNorm: {round(flattered['layernorm'], 3) + 0.0:+.3f}). LayerNorm computes the same in "
                 f"training, in evaluation and token by token.",
-                zh=f"批归一化与层归一化的损失之差：解码器 {lag['language'].mean:+.2f} nats，文本编码器 "
+                zh=f"批归一化与层归一化的损失之差：解码器 {lag['language'].mean:+.2f} 奈特，文本编码器 "
                 f"{lag['topics'].mean:+.2f}，图片编码器 {lag['digits'].mean:+.2f}。对解码器而言，原理上的缺陷始终存在"
-                f"：训练时的统计量包含后文的词。这里同样的文本，训练模式的损失比评估模式低 "
-                f"{flattered['batchnorm']:+.3f} nats（层归一化为 {flattered['layernorm']:+.3f}）。层归一化在训练、评"
+                f"：训练时的统计量包含后文的词。这里同样的文本，评估模式减训练模式的损失为 "
+                f"{round(flattered['batchnorm'], 3) + 0.0:+.3f} 奈特（层归一化为 {round(flattered['layernorm'], 3) + 0.0:+.3f}）。层归一化在训练、评"
                 f"估和逐词生成时的计算完全相同。",
             ),
             imprecise=Text(
@@ -239,7 +239,7 @@ class LayernormVsBatchnorm(Question):
                 zh=f"2 层、宽 32，合成文本与 8×8 数字，{rows.distinct('updates')[0]} 次更新，取 {len(rates)} 个学习率"
                 f"中较好者，{seeds} 个种子；更大的模型和真实文本可能不同（Shen 等人报告那里差距明显）。这里的 "
                 f"PowerNorm 是使用当批统计量的版本（与层归一化之差：语言 {power['language']:+.2f}，主题 "
-                f"{power['topics']:+.2f}，数字 {power['digits']:+.2f} nats）。",
+                f"{power['topics']:+.2f}，数字 {power['digits']:+.2f} 奈特）。",
             ),
             caption=Text(
                 en="Left: loss of the norms in evaluation. Right: how much lower the loss looks in training mode on "

@@ -123,7 +123,7 @@ class NormWhatIsPreserved(Question):
                 Verdict.REFUTED if spread <= SAME_NORM else Verdict.SUPPORTED,
                 Text(
                     en=f"Norms of tokens differ up to {max(rows.column('norms_before')):.0f}-fold before LayerNorm "
-                    f"and by at most {spread:.1g} after.",
+                    f"and by at most a share of {spread:.1g} after.",
                     zh=f"各词的范数在层归一化前最多相差 {max(rows.column('norms_before')):.0f} 倍，之后相对差不超过 "
                     f"{spread:.1g}。",
                 ),
@@ -138,17 +138,17 @@ class NormWhatIsPreserved(Question):
         )
         return Answer(
             short=Text(
-                en=f"Each norm keeps the order along its own axis (mean tau with gain 1: LayerNorm "
+                en=f"Each norm keeps the order along its own axis (mean Kendall tau with gain 1: LayerNorm "
                 f"{tau['layernorm', 'one']:.2f} between features, BatchNorm {tau['batchnorm', 'one']:.2f} between "
                 f"samples) and disturbs the other ({lost['layernorm']:.2f} and {lost['batchnorm']:.2f}). What is "
                 f"lost for good differs: a linear read-out still finds which feature is larger after BatchNorm "
-                f"({which['batchnorm']:.0%}), because fixed statistics can be undone; the size of a sample after "
-                f"LayerNorm it finds in {large['layernorm']:.0%}, and one half is chance.",
-                zh=f"两者都保持沿自身轴的顺序（增益为 1 时平均 tau：层归一化在特征之间 {tau['layernorm', 'one']:.2f}，"
+                f"({which['batchnorm']:.0%}), because fixed statistics can be undone; after LayerNorm it tells a large sample "
+                f"from a small one in {large['layernorm']:.0%} (chance 50%).",
+                zh=f"两者都保持沿自身轴的顺序（增益为 1 时的平均 Kendall tau：层归一化在特征之间 {tau['layernorm', 'one']:.2f}，"
                 f"批归一化在样本之间 {tau['batchnorm', 'one']:.2f}），并扰乱另一轴（{lost['layernorm']:.2f} 与 "
                 f"{lost['batchnorm']:.2f}）。真正丢失的东西不同：批归一化之后，线性读出仍能找出更大的特征（"
                 f"{which['batchnorm']:.0%}），因为固定的统计量可以还原；层归一化之后，判断样本大小的正确率为 "
-                f"{large['layernorm']:.0%}，而随机猜测是一半。",
+                f"{large['layernorm']:.0%}（随机为 50%）。",
             ),
             imprecise=Text(
                 en=f"The statement is about gain 1. Positive gains that differ already disturb LayerNorm's order (tau "
@@ -164,7 +164,7 @@ class NormWhatIsPreserved(Question):
             limits=Text(
                 en=f"Random vectors of {FEATURES} features, {len(rows.distinct('seed'))} seeds; BatchNorm's "
                 f"statistics are those of the training half.",
-                zh=f"{FEATURES} 维随机向量，{len(rows.distinct('seed'))} 个种子；批归一化的统计量来自训练的一半。",
+                zh=f"{FEATURES} 维随机向量，{len(rows.distinct('seed'))} 个种子；批归一化的统计量来自用于训练的那一半样本。",
             ),
             caption=Text(
                 en="Left: rank correlation before and after a norm with gain 1, along both axes. Right: accuracy of a "

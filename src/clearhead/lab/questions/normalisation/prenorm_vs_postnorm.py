@@ -97,7 +97,7 @@ class PrenormVsPostnorm(Question):
         yield {"part": "torch"}
         for seed in scale.seeds(quick=2, full=20):
             yield {"part": "start", "deepest": scale.pick(quick=8, full=32), "seed": seed}
-        for seed in scale.seeds(quick=1, full=3):
+        for seed in scale.seeds(quick=1, full=6):
             for place in PLACES:
                 for warmup in (True, False):
                     for rate in scale.pick(quick=RATES[1:2], full=RATES):
@@ -154,7 +154,7 @@ class PrenormVsPostnorm(Question):
                     en=f"Loss without norm minus with, at {LAYERS} layers: post-norm {gains['post'].mean:.3f}, "
                     f"pre-norm {gains['pre'].mean:.3f} nats; {better} of 2 surely above 0.",
                     zh=f"{LAYERS} 层时，无归一化的损失减去有归一化的损失：后归一化 {gains['post'].mean:.3f}，前归一化 "
-                    f"{gains['pre'].mean:.3f} nats；两者中有 {better} 个确定大于 0。",
+                    f"{gains['pre'].mean:.3f} 奈特；两者中有 {better} 个确定大于 0。",
                 ),
             ),
             "after": Judgement(
@@ -182,8 +182,8 @@ class PrenormVsPostnorm(Question):
                 en=f"Both exist, and they are two different models. At the start the gradient of the last "
                 f"feed-forward network goes like depth^{powers['post'].mean:.2f} in post-norm and "
                 f"depth^{powers['pre'].mean:.2f} in pre-norm ({'' if apart else 'not '}clearly different). Leaving "
-                f"warm-up out costs post-norm {needs['post'].mean:.2f} and pre-norm {needs['pre'].mean:.2f} nats on "
-                f"average of the rates"
+                f"warm-up out changes the loss of post-norm by {round(needs['post'].mean, 2) + 0.0:+.2f} and that of pre-norm by "
+                f"{round(needs['pre'].mean, 2) + 0.0:+.2f} nats on average of the rates"
                 + (
                     ", so here post-norm needs it more."
                     if needed
@@ -191,8 +191,8 @@ class PrenormVsPostnorm(Question):
                 ),
                 zh=f"两种都有，而且是两个不同的模型。训练开始时，最后一个前馈网络的梯度，后归一化随深度的 "
                 f"{powers['post'].mean:.2f} 次方变化，前归一化随深度的 {powers['pre'].mean:.2f} 次方变化（"
-                f"{'' if apart else '不'}能明确区分）。去掉预热，各学习率平均，后归一化损失多 "
-                f"{needs['post'].mean:.2f} nats，前归一化多 {needs['pre'].mean:.2f} nats"
+                f"{'' if apart else '不'}能明确区分）。去掉预热，各学习率平均，后归一化的损失变化 "
+                f"{round(needs['post'].mean, 2) + 0.0:+.2f} 奈特，前归一化变化 {round(needs['pre'].mean, 2) + 0.0:+.2f} 奈特"
                 + ("，可见这里后归一化更需要预热。" if needed else "；这里看不出后归一化特别需要预热。"),
             ),
             imprecise=Text(
@@ -212,7 +212,7 @@ class PrenormVsPostnorm(Question):
                 zh=f"宽 32；梯度用 {len(rows.where(part='start').distinct('seed'))} 个种子；训练为 {LAYERS} 层、马尔可"
                 f"夫链、{rows.where(part='training').distinct('updates')[0]} 次更新、"
                 f"{len(rows.where(part='training').distinct('seed'))} 个种子。高出熵率的最好损失：后归一化 "
-                f"{losses['post']:.3f}，前归一化 {losses['pre']:.3f}，无归一化 {losses['no norm']:.3f} nats。不预热时"
+                f"{losses['post']:.3f}，前归一化 {losses['pre']:.3f}，无归一化 {losses['no norm']:.3f} 奈特。不预热时"
                 f"越训越差的比例：{broken['post']:.0%}、{broken['pre']:.0%}、{broken['no norm']:.0%}。",
             ),
             caption=Text(

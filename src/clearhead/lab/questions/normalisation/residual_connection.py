@@ -161,10 +161,10 @@ class ResidualConnection(Question):
             "gradients": Judgement(
                 gradients if conveyed else Verdict.REFUTED,
                 Text(
-                    en=f"Slope per layer: plain {plain}, with a shortcut {kept[0]}, with shortcut and norm {kept[1]}. "
+                    en=f"Slope per layer of the log gradient: plain {plain}, with a shortcut {kept[0]}, with shortcut and norm {kept[1]}. "
                     f"Loss at {deep} layers without minus with shortcuts: {gain.mean:.2f} nats.",
-                    zh=f"每层斜率：普通 {plain}，有捷径 {kept[0]}，捷径加归一化 {kept[1]}。{deep} 层时无捷径比有捷径的"
-                    f"损失高 {gain.mean:.2f} nats。",
+                    zh=f"对数梯度的每层斜率：普通 {plain}，有捷径 {kept[0]}，捷径加归一化 {kept[1]}。{deep} 层时无捷径比有捷径的"
+                    f"损失高 {gain.mean:.2f} 奈特。",
                 ),
             ),
             "expressive": Judgement(
@@ -193,9 +193,7 @@ class ResidualConnection(Question):
         )
         plain, kept, bare = (_typical(rows, each, deepest) for each in ("plain", "residual + norm", "residual"))
         with_, without = (rows.mean("excess", part="training", layers=deep, residual=each) for each in ("post", "none"))
-        smallest = {
-            each: min(rows.column("smallest", part="spectrum", residual=each)) for each in ("none", "post", "pre")
-        }
+        median = {each: rows.mean("median", part="spectrum", residual=each) for each in ("none", "post", "pre")}
         return Answer(
             short=Text(
                 en=f"Through {deepest} feed-forward blocks without shortcuts {plain:.1g} of the gradient arrives; "
@@ -205,27 +203,29 @@ class ResidualConnection(Question):
                 f"guarantee: a sub-layer whose Jacobian is close to -1 times the identity cancels the 1.",
                 zh=f"穿过 {deepest} 个没有捷径的前馈块后，梯度只剩 {plain:.1g}；有捷径和归一化时变为 {kept:.2g} 倍，只"
                 f"有捷径时变为 {bare:.2g} 倍。训练同样久，{deep} 层 Transformer 无捷径时损失比数据的熵高 "
-                f"{without:.2f} nats，有捷径时高 {with_:.2f} nats。这是倾向而非保证：若某个子层的雅可比矩阵接近负的单"
+                f"{without:.2f} 奈特，有捷径时高 {with_:.2f} 奈特。这是倾向而非保证：若某个子层的雅可比矩阵接近负的单"
                 f"位矩阵，那个 1 就被抵消了。",
             ),
             imprecise=Text(
-                en=f"Shortcuts add no depth; they make depth trainable. Part of the contrast is initialisation: with "
+                en=f"Shortcuts add no depth; they make depth trainable. With a norm alone, without shortcuts, the slope is "
+                f"{slopes['norm only']:.2f} a layer. Part of the contrast is initialisation: with "
                 f"He's weights the plain tower's slope is {slopes['plain, He']:.2f} a layer, while a stream of "
                 f"shortcuts without norm then changes by {slopes['residual, He']:.2f} a layer, so shortcuts do not "
                 f"rule out growth. In a derivative of vectors the 1 is a matrix.",
-                zh=f"捷径不增加深度，只是让深层网络可以训练。差别有一部分来自初始化：用 He 初始化时，普通网络的斜率为"
+                zh=f"捷径不增加深度，只是让深层网络可以训练。只有归一化而无捷径时，斜率为每层 {slopes['norm only']:.2f}。差别有一部分来自初始化：用 He 初始化时，普通网络的斜率为"
                 f"每层 {slopes['plain, He']:.2f}，而不带归一化的残差流为每层 {slopes['residual, He']:.2f}，可见捷径并"
                 f"不排除梯度增长。对向量求导时，那个 1 是矩阵。",
             ),
             limits=Text(
                 en=f"Towers of width {WIDTH} in float64, {len(rows.where(part='tower').distinct('seed'))} seed(s); "
                 f"training on a Markov chain with {len(rows.where(part='training').distinct('seed'))} seed(s), "
-                f"post-norm. Smallest singular values of 8 layers end to end: {smallest['none']:.1g} without "
-                f"shortcuts, {smallest['post']:.1g} post-norm, {smallest['pre']:.1g} pre-norm.",
+                f"post-norm. Median singular value of the Jacobian of 8 layers end to end: {median['none']:.1g} without "
+                f"shortcuts, {median['post']:.1g} post-norm, {median['pre']:.1g} pre-norm; the smallest is 0 but for rounding "
+                f"wherever a norm wipes out directions.",
                 zh=f"前馈塔宽 {WIDTH}、float64、{len(rows.where(part='tower').distinct('seed'))} 个种子；训练数据为马"
                 f"尔可夫链，{len(rows.where(part='training').distinct('seed'))} 个种子，后归一化。8 层端到端雅可比矩"
-                f"阵的最小奇异值：无捷径 {smallest['none']:.1g}，后归一化 {smallest['post']:.1g}，前归一化 "
-                f"{smallest['pre']:.1g}。",
+                f"阵的奇异值中位数：无捷径 {median['none']:.1g}，后归一化 {median['post']:.1g}，前归一化 "
+                f"{median['pre']:.1g}；归一化会抹掉某些方向，因此最小奇异值除舍入误差外为 0。",
             ),
             caption=Text(
                 en="Left: gradient beneath a tower of blocks over that above it. Middle: what the counter-example "

@@ -151,7 +151,7 @@ class WhyNormalise(Question):
         grows = all(each.low > 0.05 for each in slopes.values())
         growth = Verdict.DEPENDS if follows else Verdict.SUPPORTED if grows else Verdict.REFUTED
         consistent = (Verdict.REFUTED, Verdict.DEPENDS, Verdict.SUPPORTED)[halves]
-        listed = ", ".join(f"{gain}: {slopes[gain].mean:.2f}" for gain in GAINS)
+        listed = ", ".join(f"{gain}: {round(slopes[gain].mean, 2) + 0.0:+.2f}" for gain in GAINS)
         return {
             "scales": Judgement(
                 (Verdict.REFUTED, Verdict.DEPENDS, Verdict.SUPPORTED)[sum(levelled)],
@@ -166,7 +166,7 @@ class WhyNormalise(Question):
                 growth,
                 Text(
                     en=f"Slope of log size per layer by gain: {listed}.",
-                    zh=f"不同增益下 log（大小）的每层斜率为 {listed}。",
+                    zh=f"不同增益下 log（大小）的每层斜率为 {listed.replace(', ', '，').replace(': ', '：')}。",
                 ),
             ),
             "consistent": Judgement(
@@ -174,9 +174,9 @@ class WhyNormalise(Question):
                 Text(
                     en=f"Largest rate that learns: {_named(rates['layernorm'])} with LayerNorm, "
                     f"{_named(rates['none'])} without. Moments of tokens agree within {moments:.1g}, yet a "
-                    f"classifier names the layer of a vector {told:.0%} above chance.",
+                    f"classifier names the layer of a vector {100 * told:.0f} points above chance.",
                     zh=f"能学会的最大学习率：有层归一化 {_named(rates['layernorm'])}，无 {_named(rates['none'])}。词的"
-                    f"矩相差不超过 {moments:.1g}，但分类器判断向量来自哪一层时，正确率比随机高 {told:.0%}。",
+                    f"矩相差不超过 {moments:.1g}，但分类器判断向量来自哪一层时，正确率比随机高 {100 * told:.0f} 个百分点。",
                 ),
             ),
         }
@@ -185,27 +185,28 @@ class WhyNormalise(Question):
         rates, slopes = _largest(rows), {gain: _slope(rows, gain).mean for gain in GAINS}
         stream = _slope(rows, 1.0, shortcut=True).mean
         seeds = len(rows.where(part="rates").distinct("seed"))
+        stable = min(rates["layernorm"]) >= TWICE * max(rates["none"])
         return Answer(
             short=Text(
-                en=f"Mostly for optimisation. Sizes grow or shrink with the weights ({slopes[0.5]:.2f} a layer at "
-                f"gain 0.5, {slopes[1.5]:.2f} at 1.5), and with shortcuts they grow even at gain 1 ({stream:.2f} a "
+                en=f"{'Mostly for optimisation.' if stable else 'No one purpose stands out here.'} Sizes grow or shrink with the weights (their logarithm by {slopes[0.5]:+.2f} a layer at "
+                f"gain 0.5, {slopes[1.5]:+.2f} at 1.5), and with shortcuts they change even at gain 1 ({stream:+.2f} a "
                 f"layer); a norm ends both. LayerNorm does not bring features to one scale. The largest learning "
                 f"rate that learns is {_named(rates['layernorm'])} with LayerNorm, {_named(rates['rmsnorm'])} with "
                 f"RMSNorm, {_named(rates['none'])} without, and {_named(rates['detached'])} if no gradient passes "
                 f"through the statistics.",
-                zh=f"主要是为了优化。数值随权重大小增或减（增益 0.5 时每层 {slopes[0.5]:.2f}，1.5 时 "
-                f"{slopes[1.5]:.2f}）；有捷径时增益为 1 也会增大（每层 {stream:.2f}）；归一化能消除这两种现象。层归一"
+                zh=f"{'主要是为了优化。' if stable else '这里看不出哪一个目的最突出。'}数值随权重大小增或减（增益 0.5 时其对数每层变化 {slopes[0.5]:+.2f}，1.5 时 "
+                f"{slopes[1.5]:+.2f}）；有捷径时增益为 1 也会变化（每层 {stream:+.2f}）；归一化能消除这两种现象。层归一"
                 f"化并不统一各特征的尺度。能学会的最大学习率：层归一化 {_named(rates['layernorm'])}，RMSNorm "
                 f"{_named(rates['rmsnorm'])}，无归一化 {_named(rates['none'])}，梯度不经过统计量时 "
                 f"{_named(rates['detached'])}。",
             ),
             imprecise=Text(
                 en=f"Two moments of a token are not a distribution: a classifier names the layer that a normalised "
-                f"vector comes from {rows.mean('told_apart'):.0%} above chance, while the pooled kurtosis differs by "
+                f"vector comes from {100 * rows.mean('told_apart'):.0f} points above chance, while the pooled kurtosis differs by "
                 f"{_shapes(rows):.0%}. Growth is a matter of initial weights and shortcuts, not of matrix products "
                 f"as such.",
                 zh=f"一个词的两个矩并不等于分布：合并计算的峰度相差 {_shapes(rows):.0%}，分类器辨认归一化后的向量来自"
-                f"哪一层，正确率比随机高 {rows.mean('told_apart'):.0%}。是否增大取决于初始权重和捷径，而不是矩阵乘法"
+                f"哪一层，正确率比随机高 {100 * rows.mean('told_apart'):.0f} 个百分点。是否增大取决于初始权重和捷径，而不是矩阵乘法"
                 f"本身。",
             ),
             limits=Text(

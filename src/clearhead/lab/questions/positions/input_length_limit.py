@@ -75,7 +75,7 @@ class InputLengthLimit(Question):
         "clearhead.model.attention.tiled:Tiled",
         "clearhead.model.attention.base:Scored",
         "clearhead.model.position.learned:Learned",
-        "clearhead.generate:SegmentCache",
+        "clearhead.generate.caches.segment:SegmentCache",
     )
     references = (
         "Vaswani et al., 2017, arXiv:1706.03762, sections 3.5 and 4",
@@ -121,7 +121,7 @@ class InputLengthLimit(Question):
                     en=f"(1) Exponent of memory {kept:.2f} with scores kept, {tiled:.2f} in tiles, of products {products[0]:.2f} and {products[1]:.2f}. (2) A learned table of {ROWS} rows "
                     f"{'refuses' if not learned['next'] else 'reads'} token {ROWS + 1}. (3) Points of accuracy lost at {4 * SEEN} tokens: {shown}.",
                     zh=f"①内存的指数：保留打分 {kept:.2f}，分块 {tiled:.2f}；乘法次数为 {products[0]:.2f} 和 {products[1]:.2f}。②{ROWS} 行的可学习位置表"
-                    f"{'拒绝' if not learned['next'] else '接受'}第 {ROWS + 1} 个词。③{4 * SEEN} 个词时损失的百分点：{shown}。",
+                    f"{'拒绝' if not learned['next'] else '接受'}第 {ROWS + 1} 个词。③{4 * SEEN} 个词时准确率下降的百分点：{shown.replace(', ', '，')}。",
                 ),
             )
         }
@@ -138,30 +138,30 @@ class InputLengthLimit(Question):
         return Answer(
             short=Text(
                 en=f"Three limits, one of them hard. Cost: one head over {longest} tokens holds {bytes_['scores kept']:.0f} MiB if all scores are kept and {bytes_['tiles']:.1f} MiB in tiles, "
-                f"while the number of products grows as n^2 in both. Tables: {refusing} have a last row and refuse the next token; formulas do not end. Learning: "
+                f"while the number of products grows as n^2 in both. Tables: those of {refusing} have a last row and refuse the next token; formulas do not end. Learning: "
                 f"models that learned {SEEN} tokens get, at {4 * SEEN}, {at_four['sinusoidal']:.0%} (sinusoidal), {at_four['learned']:.0%} (learned), {at_four['rope']:.0%} (rotary) and "
                 f"{at_four['xl']:.0%} (Transformer-XL) right.",
                 zh=f"有三种限制，只有一种是硬性的。开销：单个头处理 {longest} 个词，保留全部打分占 {bytes_['scores kept']:.0f} MiB，分块计算占 {bytes_['tiles']:.1f} MiB，而乘法次数都按 n² 增长。"
-                f"位置表：{refusing} 有最后一行，再多一个词就拒绝；由公式给出的方案没有尽头。训练：学过 {SEEN} 个词的模型读 {4 * SEEN} 个词，准确率为正弦 {at_four['sinusoidal']:.0%}、"
+                f"位置表：{refusing.replace(', ', '、')} 有最后一行，再多一个词就拒绝；由公式给出的方案没有尽头。训练：学过 {SEEN} 个词的模型读 {4 * SEEN} 个词，准确率为正弦 {at_four['sinusoidal']:.0%}、"
                 f"可学习 {at_four['learned']:.0%}、旋转 {at_four['rope']:.0%}、Transformer-XL {at_four['xl']:.0%}。",
             ),
             imprecise=Text(
                 en="'Limited' mixes these up; the formula of attention has no limit at all. Remedies change which limit applies. At "
                 f"{4 * SEEN} tokens: a sliding window over sinusoidal positions {at_four['sliding window']:.0%}, chunks of {SEEN} read one by one {at_four['chunks']:.0%} (the first tokens of a chunk have lost "
-                f"their context), chunks with a memory and relative positions {at_four['chunks with memory']:.0%}.",
+                f"their context), chunks of {SEEN // 2} with a memory of {SEEN // 2} and relative positions {at_four['chunks with memory']:.0%} (Transformer-XL read in one piece: {at_four['xl']:.0%}).",
                 zh="“有限制”把这三者混在一起；注意力公式本身毫无限制。补救办法只是改变起作用的是哪种限制。"
-                f"{4 * SEEN} 个词时：正弦位置加滑动窗口 {at_four['sliding window']:.0%}，逐块读 {SEEN} 个词 {at_four['chunks']:.0%}（块首的词失去了上文），带记忆的分块加相对位置 "
-                f"{at_four['chunks with memory']:.0%}。",
+                f"{4 * SEEN} 个词时：正弦位置加滑动窗口 {at_four['sliding window']:.0%}，逐块读 {SEEN} 个词 {at_four['chunks']:.0%}（块首的词失去了上文），带记忆的分块（块与记忆各 {SEEN // 2} 个词）加相对位置 "
+                f"{at_four['chunks with memory']:.0%}（Transformer-XL 一次读完为 {at_four['xl']:.0%}）。",
             ),
             limits=Text(
-                en=f"Memory and products are counted, not timed, for the forward pass of one head. Accuracy is that of repeating the token three back, 2 layers of width 32, "
+                en=f"Memory and products are counted, not timed, for the forward pass of one head of width {D_HEAD}. Accuracy is that of repeating the token three back, 2 layers of width 32, "
                 f"{len(rows.where(part='accuracy').distinct('seed'))} seed(s).",
-                zh=f"内存和乘法次数是数出来的，没有计时，只含单个头的前向计算。准确率取自回看三个词的任务，两层、宽度 32，"
+                zh=f"内存和乘法次数是数出来的，没有计时，只含单个头（宽 {D_HEAD}）的前向计算。准确率取自回看三个词的任务，两层、宽度 32，"
                 f"{len(rows.where(part='accuracy').distinct('seed'))} 个随机种子。",
             ),
             caption=Text(
-                en="Left: bytes that attention holds at once. Right: accuracy beyond the learned length, without and with remedies.",
-                zh="左：注意力同时占用的字节数。右：超出训练长度时的准确率，以及补救办法。",
+                en="Left: memory that attention holds at once. Right: accuracy beyond the learned length, without and with remedies.",
+                zh="左：注意力同时占用的内存。右：超出训练长度时的准确率，以及补救办法。",
             ),
         )
 

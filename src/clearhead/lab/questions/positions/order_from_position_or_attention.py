@@ -105,9 +105,9 @@ class OrderFromPositionOrAttention(Question):
             "either-or": Judgement(
                 _verdict(counter, causal, blind),
                 Text(
-                    en=f"The counting head is exact to {counter:.1g}. Without position encoding a linear probe explains {causal.mean:.1%} of "
+                    en=f"The counting head is off by at most {counter:.1g}. Without position encoding a linear probe explains {causal.mean:.1%} of "
                     f"the variance of positions in a causal model, at most {max(seen, 0.0):.1%} in one without mask (counts as known: {READ:.0%}, as unknown: {NOTHING:.0%}).",
-                    zh=f"计数的头精确到 {counter:.1g}。没有位置编码时，线性探针在因果模型中解释了位置方差的 {causal.mean:.1%}，在无遮挡的模型中至多 "
+                    zh=f"计数的头误差不超过 {counter:.1g}。没有位置编码时，线性探针在因果模型中解释了位置方差的 {causal.mean:.1%}，在无遮挡的模型中至多 "
                     f"{max(seen, 0.0):.1%}（知道的门槛为 {READ:.0%}，不知道为 {NOTHING:.0%}）。",
                 ),
             )
@@ -121,15 +121,19 @@ class OrderFromPositionOrAttention(Question):
         )
         solved = {(m, p): _accuracy(rows, m, p, "reverse") for m in MASKS for p in POSITIONS}
         start = min(fresh.distinct("updates"))
+        clock = {}  # what a linear probe explains of the positions if it is given 1/t itself
+        for length in (LENGTH, LENGTH // 2):
+            at = torch.arange(length).double()
+            clock[length] = float(torch.corrcoef(torch.stack([at, 1 / (at + 2)]))[0, 1] ** 2)
         return Answer(
             short=Text(
                 en="Both can. Without a mask only a position encoding supplies order; with a causal mask each token sees one key more than the "
                 "one before, and that is a clock: equal weights over the keys so far give a begin token the share 1/t. Without any position encoding a "
                 f"linear probe explains {causal:.0%} of the variance of positions in causal models and {max(blind, 0.0):.0%} in models without "
-                f"mask; after {start} updates of training it is {untrained:.0%} in causal ones.",
+                f"mask; {f'after {start} updates of training' if start else 'before any training'} it is {untrained:.0%} in causal ones.",
                 zh="两者都可以。没有遮挡时，只有位置编码能提供词序；有因果遮挡时，每个词比前一个词多看到一个键，这就是时钟：对已有的键均匀加权，起始符所占的"
                 f"份额恰为 1/t。没有任何位置编码时，线性探针在因果模型中解释了位置方差的 {causal:.0%}，在无遮挡的模型中为 {max(blind, 0.0):.0%}；"
-                f"训练 {start} 步时因果模型中为 {untrained:.0%}。",
+                f"{f'训练 {start} 步时' if start else '训练之前'}因果模型中为 {untrained:.0%}。",
             ),
             imprecise=Text(
                 en="Order is a matter of the mask, not of several heads: one head counts. Knowing a position is not yet using it: asked to reverse a text "
@@ -142,9 +146,10 @@ class OrderFromPositionOrAttention(Question):
             ),
             limits=Text(
                 en=f"2 layers of width 32, {LENGTH} tokens after a begin token, {len(rows.where(part='probe').distinct('seed'))} seed(s). The begin token itself "
-                "is not probed, and in reversed texts only the source is.",
+                f"is not probed, and in reversed texts only the source is: {LENGTH // 2} tokens for causal models, {LENGTH} for those without mask, so their accuracies are not to be compared. The position may also be known in a form that a linear probe does not read: of the exact share 1/t alone it would explain "
+                f"{clock[LENGTH]:.0%} over {LENGTH} tokens and {clock[LENGTH // 2]:.0%} over {LENGTH // 2}, less than the {READ:.0%} asked for.",
                 zh=f"两层、宽度 32，起始符之后 {LENGTH} 个词，{len(rows.where(part='probe').distinct('seed'))} 个随机种子。起始符本身不参与探测，"
-                "倒序任务只探测源文本。",
+                f"倒序任务只探测源文本：因果模型为 {LENGTH // 2} 个词，无遮挡的模型为 {LENGTH} 个词，所以两者的准确率不宜相比。位置也可能以线性探针读不全的形式存在：只给它精确的 1/t，{LENGTH} 个词时也只能解释 {clock[LENGTH]:.0%}，{LENGTH // 2} 个词时 {clock[LENGTH // 2]:.0%}，都达不到所要求的 {READ:.0%}。",
             ),
             caption=Text(
                 en="How much of the position a linear probe reads from each layer, without and with position encoding.",

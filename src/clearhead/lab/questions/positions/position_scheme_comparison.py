@@ -68,9 +68,14 @@ class PositionSchemeComparison(Question):
         zh="只看距离：整体平移 17 时，每种相对、旋转和偏置方案的 logits 变化都小于最大值的 1e-5，而每种绝对方案都大于 1e-3，则成立，否则不成立。灵活：若同一种相对方案在两个任务上、"
         "长度为训练两倍时损失都低于两种绝对方案（配对区间在 0 以上），且在训练长度上比其中较好者差不超过 2%（损失低于 1 时为 0.02 奈特），则成立；只在一个任务上满足则视情况而定，都不满足则不成立。",
     )
-    parts = tuple(
-        f"clearhead.model.position:{name}"
-        for name in ("Sinusoidal", "Learned", "Shaw", "TransformerXL", "T5Bias", "Alibi", "Rotary")
+    parts = (
+        "clearhead.model.position.sinusoidal:Sinusoidal",
+        "clearhead.model.position.learned:Learned",
+        "clearhead.model.position.shaw:Shaw",
+        "clearhead.model.position.xl:TransformerXL",
+        "clearhead.model.position.t5:T5Bias",
+        "clearhead.model.position.alibi:Alibi",
+        "clearhead.model.position.rotary:Rotary",
     )
     references = (
         "Vaswani et al., 2017, arXiv:1706.03762, section 3.5 and table 3, row E",
@@ -80,6 +85,7 @@ class PositionSchemeComparison(Question):
         "Raffel et al., 2020, arXiv:1910.10683, section 2.1",
         "Su et al., 2021, arXiv:2104.09864",
         "Press, Smith and Lewis, 2022, arXiv:2108.12409",
+        "Ke, He and Liu, 2021, arXiv:2006.15595 (TUPE)",
     )
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
@@ -126,7 +132,9 @@ class PositionSchemeComparison(Question):
                 Text(
                     en=f"Schemes that qualify at {2 * SEEN} tokens, with their lead over the better absolute scheme in nats: Markov text: {shown['markov'] or 'none'}; "
                     f"token three back: {shown['delay'] or 'none'}.",
-                    zh=f"在 {2 * SEEN} 个词上达标的方案及其领先较好绝对方案的奈特数：马尔可夫文本：{shown['markov'] or '无'}；回看三个词：{shown['delay'] or '无'}。",
+                    zh=f"在 {2 * SEEN} 个词上达标的方案及其领先较好绝对方案的奈特数：马尔可夫文本：{shown['markov'] or '无'}；回看三个词：{shown['delay'] or '无'}。".replace(
+                        ", ", "，"
+                    ),
                 ),
             ),
         }
@@ -148,28 +156,28 @@ class PositionSchemeComparison(Question):
         weak = [each for each in _trained(rows) if _loss(rows, each, "delay", SEEN) > 0.5]
         return Answer(
             short=Text(
-                en=f"Absolute schemes tell a model where a token stands, the others how far two tokens are apart. At the learned length of {SEEN} tokens, best first: "
-                f"Markov text {near['markov']}; token three back {near['delay']} (nats). At {4 * SEEN} tokens: {far['markov']}; {far['delay']}.",
-                zh=f"绝对方案告诉模型一个词在哪里，其余方案告诉它两个词相隔多远。训练长度 {SEEN} 个词时由好到差（奈特）：马尔可夫文本 {near['markov']}；回看三个词 {near['delay']}。"
-                f"{4 * SEEN} 个词时：{far['markov']}；{far['delay']}。",
+                en=f"Absolute schemes (sinusoidal, learned) tell a model where a token stands, the others, 'none' apart, how far two tokens are apart. At the learned length of {SEEN} tokens, best first: "
+                f"Markov text {near['markov']}; token three back {near['delay']} (nats). At {4 * SEEN} tokens: Markov text {far['markov']}; token three back {far['delay']}.",
+                zh=f"绝对方案（sinusoidal、learned）告诉模型一个词在哪里，其余方案（none 除外）告诉它两个词相隔多远。训练长度 {SEEN} 个词时由好到差（奈特）：马尔可夫文本 {near['markov']}；回看三个词 {near['delay']}。"
+                f"{4 * SEEN} 个词时：马尔可夫文本 {far['markov']}；回看三个词 {far['delay']}。".replace(", ", "，"),
             ),
             imprecise=Text(
-                en="'Depends on distance only' is true of where positions enter; Shaw and Transformer-XL join distance with content, and an absolute scheme need not be added to embeddings: untied positions act on scores. 'More flexible' is not one property: "
+                en="'Depends on distance only' is true of how positions enter; Shaw and Transformer-XL join distance with content, and an absolute scheme need not be added to embeddings: the untied positions of TUPE act on scores. 'More flexible' is not one property: "
                 f"schemes that did not learn the token three back even at {SEEN} tokens (loss above 0.5 nats): {', '.join(weak) or 'none'}. Added parameters / operations at the size of the base model: {dear or 'none'}.",
-                zh="“只取决于距离”说的是位置从哪里进入；Shaw 和 Transformer-XL 还把距离与内容结合；绝对方案也不一定加在词向量上：分离的位置作用于打分。“更灵活”也不是单一的性质："
-                f"在 {SEEN} 个词时就没有学会回看三个词（损失高于 0.5 奈特）的方案：{', '.join(weak) or '无'}。在基础模型尺寸下增加的参数 / 运算量：{dear or '无'}。",
+                zh="“只取决于距离”说的只是位置以什么形式进入；Shaw 和 Transformer-XL 还把距离与内容结合；绝对方案也不一定加在词向量上：TUPE 式的分离位置直接作用于打分。“更灵活”也不是单一的性质："
+                f"在 {SEEN} 个词时就没有学会回看三个词（损失高于 0.5 奈特）的方案：{'、'.join(weak) or '无'}。在基础模型尺寸下增加的参数 / 运算量：{dear.replace(', ', '，') or '无'}。",
             ),
             limits=Text(
                 en=f"2 layers of width 32, {max(rows.distinct('updates'))} updates at one learning rate, {len(rows.where(part='learning').distinct('seed'))} seed(s), two tasks of near tokens; no translation. "
-                f"Absolute schemes learn more slowly here, which is part of their lag; the rise from {SEEN} to {2 * SEEN} tokens alone is, on Markov text, {rises} nats. "
+                f"Absolute schemes learn more slowly here, and in these updates did not finish learning, which is part of their lag at every length; the rise from {SEEN} to {2 * SEEN} tokens alone is, on Markov text, {rises} nats. "
                 "Operations are counted, not timed; untied positions (TUPE) are in the shift test only.",
                 zh=f"两层、宽度 32，同一学习率训练 {max(rows.distinct('updates'))} 步，{len(rows.where(part='learning').distinct('seed'))} 个随机种子，两个任务都只需近处的词；没有翻译任务。"
-                f"绝对方案在这里学得较慢，落后有一部分由此而来；仅看从 {SEEN} 到 {2 * SEEN} 个词的升高，马尔可夫文本上为（奈特）：{rises}。"
+                f"绝对方案在这里学得较慢，这点训练步数还没有学完，它们在各个长度上的落后有一部分由此而来；仅看从 {SEEN} 到 {2 * SEEN} 个词的升高，马尔可夫文本上为（奈特）：{rises.replace(', ', '，')}。"
                 "运算量是数出来的，没有计时；TUPE 式的分离位置只参加了平移检验。",
             ),
             caption=Text(
-                en="Left: what a shift of all positions changes. Middle and right: loss at and beyond the learned length.",
-                zh="左：整体平移位置引起的变化。中、右：训练长度及更长文本上的损失。",
+                en="Left: what a shift of all positions changes (no bar: nothing). Middle and right: loss at and beyond the learned length.",
+                zh="左：整体平移位置引起的变化（没有柱子表示毫无变化）。中、右：训练长度及更长文本上的损失。",
             ),
         )
 

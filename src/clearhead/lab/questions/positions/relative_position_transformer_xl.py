@@ -65,7 +65,7 @@ class RelativePositionTransformerXL(Question):
     parts = (
         "clearhead.model.position.xl:TransformerXL",
         "clearhead.model.position.xl:XLLayer",
-        "clearhead.generate:SegmentCache",
+        "clearhead.generate.caches.segment:SegmentCache",
     )
     references = (
         "Dai et al., 2019, arXiv:1901.02860, sections 3.2 and 3.3 and appendix B",
@@ -116,11 +116,11 @@ class RelativePositionTransformerXL(Question):
             short=Text(
                 en="A score has four terms: the query meets the key, the query meets the distance, and two vectors u and v that all queries share meet the "
                 "key and the distance. They are the four products of an absolute score, (word + position) against (word + position), with the key's position "
-                "replaced by the distance and the query's position by u and v. Besides, each segment reads the keys of the one "
+                "replaced by the distance and the query's position by u and v. Besides, each segment reads the keys and values of the one "
                 f"before: with {deep} layers and segments of {SEGMENT} tokens outputs depend on up to {reach.mean('reach', layers=deep, memory=SEGMENT):.0f} tokens before "
                 "their segment.",
                 zh="打分有四项：查询遇到键，查询遇到距离，以及所有查询共用的两个向量 u 和 v 分别遇到键和距离。它们对应绝对打分“（词 + 位置）乘（词 + 位置）”展开的四项，只是把键的"
-                f"位置换成距离，把查询的位置换成 u 和 v。此外，每段还读取前一段的键：{deep} 层、段长 {SEGMENT} 时，输出最远依赖本段之前 "
+                f"位置换成距离，把查询的位置换成 u 和 v。此外，每段还读取前一段的键和值：{deep} 层、段长 {SEGMENT} 时，输出最远依赖本段之前 "
                 f"{reach.mean('reach', layers=deep, memory=SEGMENT):.0f} 个词。",
             ),
             imprecise=Text(
@@ -129,8 +129,8 @@ class RelativePositionTransformerXL(Question):
                 zh="位置只通过带符号的距离起作用，打分却不止于此：四项中两项与距离无关，一项把距离与查询的内容结合，于是每个词可以自己决定偏好什么距离。",
             ),
             limits=Text(
-                en=f"Random weights, float64, {QUERIES} queries and {MEMORY} tokens of memory. Standard deviation of each term at the start: {shown}.",
-                zh=f"随机权重，float64，{QUERIES} 个查询、{MEMORY} 个记忆词。初始时各项的标准差："
+                en=f"Random weights, float64, {QUERIES} queries and {MEMORY} tokens of memory; reach with segments of {SEGMENT} tokens. Standard deviation of each term, with queries, keys, u and v drawn from N(0, 1): {shown}.",
+                zh=f"随机权重，float64，{QUERIES} 个查询、{MEMORY} 个记忆词；依赖的远近用段长 {SEGMENT} 测得。查询、键、u、v 都取自标准正态时，各项的标准差："
                 + "，".join(f"{names[name]} {value:.2f}" for name, value in sizes.items())
                 + "。",
             ),

@@ -64,7 +64,7 @@ class RopeRelative(Question):
         en="Turning queries and keys makes scores depend on the offset to rounding; turning embeddings before the projections does not. "
         "On texts twice as long as those learned the loss rises by more than 0.1 nats, since slow pairs reach angles never seen. "
         "Squeezing positions without further training repairs little here, because both tasks need exact distances.",
-        zh="旋转查询和键后，打分只依赖位置差（误差仅为舍入）；若在投影之前旋转词向量则不然。文本比训练时长一倍时，损失会升高 0.1 奈特以上，因为慢速分量转到了"
+        zh="旋转查询和键后，打分只依赖位置差（误差仅为舍入）；若在投影之前旋转词向量则不然。文本比训练时长一倍时，损失会升高 0.1 奈特以上，因为低频分量转到了"
         "从未见过的角度。不再训练而仅压缩位置，在这里帮助不大，因为两个任务都需要精确的距离。",
     )
     criterion = Text(
@@ -86,6 +86,7 @@ class RopeRelative(Question):
         "Su et al., 2021, arXiv:2104.09864, sections 3.2 to 3.4",
         "Press, Smith and Lewis, 2022, arXiv:2108.12409, section 2",
         "Chen et al., 2023, arXiv:2306.15595 (position interpolation, followed by further training)",
+        "Peng et al., 2023, arXiv:2309.00071, section 3.1 (NTK-aware interpolation)",
     )
 
     def cells(self, scale: Scale) -> Iterable[Cell]:
@@ -118,15 +119,17 @@ class RopeRelative(Question):
                 Verdict.REFUTED if not holds else Verdict.DEPENDS if only else Verdict.SUPPORTED,
                 Text(
                     en=f"Scores of turned queries and keys change by at most {exact:.1g} with a shift of all positions, and all ways to write "
-                    f"the rotation agree; embeddings turned before the projections change scores by at least {early:.2g}.",
-                    zh=f"旋转查询和键时，整体平移位置引起的打分变化以及各种写法之间的差别不超过 {exact:.1g}；在投影之前旋转词向量时，打分变化不低于 {early:.2g}。",
+                    f"the rotation agree; embeddings turned before the projections change scores by at least {early:.2g} (shares of the largest score).",
+                    zh=f"旋转查询和键时，整体平移位置引起的打分变化以及各种写法之间的差别不超过 {exact:.1g}；在投影之前旋转词向量时，打分变化不低于 {early:.2g}（均相对于最大的打分）。",
                 ),
             ),
             "long": Judgement(
                 _reach(rises),
                 Text(
                     en=f"Rise of the loss in nats at {2 * SEEN} tokens: {shown[2 * SEEN]}; at {4 * SEEN}: {shown[4 * SEEN]} (learned: {SEEN}).",
-                    zh=f"损失的升高（奈特），{2 * SEEN} 个词：{shown[2 * SEEN]}；{4 * SEEN} 个词：{shown[4 * SEEN]}（训练长度 {SEEN}）。",
+                    zh=f"损失的升高（奈特），{2 * SEEN} 个词：{shown[2 * SEEN]}；{4 * SEEN} 个词：{shown[4 * SEEN]}（训练长度 {SEEN}）。".replace(
+                        "], ", "]，"
+                    ),
                 ),
             ),
         }
@@ -144,11 +147,11 @@ class RopeRelative(Question):
                 f"How far a model reads on is another matter: with {2 * SEEN} tokens in place of the {SEEN} it learned, the loss changes by "
                 f"{double['markov']:+.2f} nats (Markov text) and {double['delay']:+.2f} nats (token three back), with {8 * SEEN} tokens by "
                 f"{eight['markov']:+.2f} and {eight['delay']:+.2f}. At {4 * SEEN} tokens it changes by {plain['markov']:+.2f} and {plain['delay']:+.2f} as it stands, by "
-                f"{ntk['markov']:+.2f} and {ntk['delay']:+.2f} if only the slow pairs are slowed down (NTK).",
+                f"{ntk['markov']:+.2f} and {ntk['delay']:+.2f} if mainly the slow pairs are slowed down further (NTK).",
                 zh="每一层的查询和键都按位置成比例地逐对旋转。两者再多转同样的角度，内积不变，所以打分只知道位置差；值和词向量都不旋转。"
                 f"能否读得更远则是另一回事：训练长度为 {SEEN}，读 {2 * SEEN} 个词时损失变化 {double['markov']:+.2f} 奈特（马尔可夫文本）和 {double['delay']:+.2f} 奈特"
                 f"（回看三个词），读 {8 * SEEN} 个词时变化 {eight['markov']:+.2f} 和 {eight['delay']:+.2f}。读 {4 * SEEN} 个词时，"
-                f"原样变化 {plain['markov']:+.2f} 和 {plain['delay']:+.2f}，只放慢慢速分量（NTK）则为 {ntk['markov']:+.2f} 和 {ntk['delay']:+.2f}。",
+                f"原样变化 {plain['markov']:+.2f} 和 {plain['delay']:+.2f}，主要放慢低频分量（NTK）则为 {ntk['markov']:+.2f} 和 {ntk['delay']:+.2f}。",
             ),
             imprecise=Text(
                 en="The method turns queries and keys, not word embeddings: turned before the projections, positions do not cancel. And "
@@ -161,13 +164,13 @@ class RopeRelative(Question):
             ),
             limits=Text(
                 en=f"2 layers of width 32 with heads of 8 features, texts of {SEEN} tokens, {len(rows.where(part='length').distinct('seed'))} seed(s), "
-                "two tasks that need near tokens only. The repairs in use train further after stretching; that was not done.",
+                "two tasks that need near tokens only. Position interpolation as published trains further after stretching; that was not done.",
                 zh=f"两层、宽度 32、每头 8 维，训练文本 {SEEN} 个词，{len(rows.where(part='length').distinct('seed'))} 个随机种子，两个任务都只需近处的词。"
-                "实际使用的拉伸方法之后会继续训练，这里没有做。",
+                "论文中的位置内插在拉伸之后会继续训练，这里没有做。",
             ),
             caption=Text(
-                en="Left: the published bound for three bases, and the product of a vector with itself. Right: loss beyond the learned length, plain and stretched.",
-                zh="左：三种底数下论文的上界，以及向量与自身的内积。右：超出训练长度时的损失升高，原样与拉伸之后。",
+                en="Left: the published bound for three bases, and the product of a vector with itself. Middle and right: rise of the loss beyond the learned length, plain and stretched.",
+                zh="左：三种底数下论文的上界，以及向量与自身的内积。中、右：超出训练长度时损失的升高，原样与拉伸之后。",
             ),
         )
 

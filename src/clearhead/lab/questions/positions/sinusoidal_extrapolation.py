@@ -97,7 +97,9 @@ class SinusoidalExtrapolation(Question):
         error = rows.one("error", part="table")
         rises = {kind: _rise(rows, "sinusoidal", kind) for kind in TEXTS}
         others = ", ".join(
-            f"{s} {_rise(rows, s, 'markov').mean:+.2f}" for s in rows.distinct("scheme") if s != "sinusoidal"
+            f"{s} {round(_rise(rows, s, 'markov').mean, 2) + 0.0:+.2f}"
+            for s in rows.distinct("scheme")
+            if s != "sinusoidal"
         )
         shown = ", ".join(f"{kind} {rise}" for kind, rise in rises.items())
         return {
@@ -112,18 +114,18 @@ class SinusoidalExtrapolation(Question):
                 _verdict(list(rises.values())),
                 Text(
                     en=f"Rise of the loss from {SEEN} to {FAR} tokens, nats: {shown}. Others on the Markov text: {others}.",
-                    zh=f"从 {SEEN} 到 {FAR} 个词损失的升高（奈特）：{shown}。其他方案在马尔可夫文本上：{others}。",
+                    zh=f"从 {SEEN} 到 {FAR} 个词损失的升高（奈特）：{shown.replace('], ', ']，')}。其他方案在马尔可夫文本上：{others.replace(', ', '，')}。",
                 ),
             ),
         }
 
     def answer(self, rows: Rows) -> Answer:
         near, far = ({kind: _loss(rows, "sinusoidal", kind, n) for kind in TEXTS} for n in (SEEN, FAR))
-        flat = {kind: _flattest(rows, kind) for kind in TEXTS}
+        flat = {kind: _flattest(rows, kind).replace("-0.00", "+0.00") for kind in TEXTS}
         alibi, none = (_rise(rows, each, "markov").mean for each in ("alibi", "none"))
         return Answer(
             short=Text(
-                en=f"The table goes on for ever, the model need not. Trained on {SEEN} tokens and read on {FAR}, a sinusoidal model goes from "
+                en=f"The table goes on for ever; the model need not follow. Trained on {SEEN} tokens and read on {FAR}, a sinusoidal model goes from "
                 f"{near['markov']:.2f} to {far['markov']:.2f} nats a token on Markov text and from {near['delay']:.2f} to {far['delay']:.2f} when it has to repeat the "
                 f"token three back; neither task is harder in longer texts. On Markov text ALiBi changes by {alibi:+.2f} and a model without positions by {none:+.2f}.",
                 zh=f"表可以无限延伸，模型则未必。以 {SEEN} 个词训练、读 {FAR} 个词，正弦模型在马尔可夫文本上的损失由每词 {near['markov']:.2f} 变为 {far['markov']:.2f} 奈特，"
@@ -131,9 +133,9 @@ class SinusoidalExtrapolation(Question):
                 f"没有位置的模型变化 {none:+.2f}。",
             ),
             imprecise=Text(
-                en="A function that is defined everywhere is not a model that was trained everywhere: rows beyond the learned length are new directions "
-                f"in the input of every layer. Least change among the schemes tried: {flat['markov']} (Markov), {flat['delay']} (three back).",
-                zh=f"函数处处有定义，不等于模型处处受过训练：超出训练长度的行，对每一层都是没见过的输入方向。各方案中变化最小的：{flat['markov']}（马尔可夫），"
+                en="A function that is defined everywhere is not a model that was trained everywhere: rows beyond the learned length are vectors that no layer "
+                f"has met in training. Least change among the schemes tried: {flat['markov']} (Markov), {flat['delay']} (three back).",
+                zh=f"函数处处有定义，不等于模型处处受过训练：超出训练长度的行，是各层在训练中从未见过的向量。各方案中变化最小的：{flat['markov']}（马尔可夫），"
                 f"{flat['delay']}（回看三个词）。",
             ),
             limits=Text(

@@ -154,7 +154,7 @@ class SinusoidalRelativeShift(Question):
             "attention-sees-it": Judgement(
                 Verdict.REFUTED if not exact else Verdict.DEPENDS if lost else Verdict.SUPPORTED,
                 Text(
-                    en=f"Share of the variance of scores that the offset leaves open: {max(left['none']):.0e} without projections, "
+                    en=f"Share of the variance of scores that the offset does not explain: {max(left['none']):.0e} without projections, "
                     f"{max(left['commuting']):.0e} with commuting ones, at least {min(left['random']):.0%} with random ones, "
                     f"{interval(left['trained']).mean:.0%} in a trained model.",
                     zh=f"位置差未能解释的打分方差：没有投影 {max(left['none']):.0e}，可交换的投影 {max(left['commuting']):.0e}，随机投影至少 "
@@ -172,22 +172,22 @@ class SinusoidalRelativeShift(Question):
             short=Text(
                 en="For each shift k there is one matrix, a rotation of each pair of features by k times its frequency, that turns the code "
                 "of any position into that of the position k later. But attention compares the codes through W_Q and W_K: with random "
-                f"ones the offset leaves {random:.0%} of the variance of scores open, in a model trained to look three tokens back still {trained:.0%}. "
-                "So relative positions can be read, but they are not handed over.",
+                f"ones the offset fails to explain {random:.0%} of the variance of scores, in a model trained to look three tokens back still {trained:.0%}. "
+                "So relative positions can be worked out from the codes, but attention does not get them for nothing.",
                 zh="对每个平移 k，存在同一个矩阵（每对分量按 k 乘以频率旋转），能把任意位置的编码变成其后第 k 个位置的编码。但注意力是隔着 W_Q 和 W_K 比较编码的："
-                f"投影随机时，位置差未能解释的打分方差占 {random:.0%}；在学会回看三个词的模型中仍占 {trained:.0%}。所以相对位置读得出来，却不是现成的。",
+                f"投影随机时，位置差未能解释的打分方差占 {random:.0%}；在训练过回看三个词的模型中仍占 {trained:.0%}。所以相对位置可以从编码中推出来，但注意力不会白白得到它。",
             ),
             imprecise=Text(
-                en="Periodicity is not the reason: a damped wave is not periodic and has the property, a triangle wave is periodic and has it "
-                "not. What counts is that shifts of the functions are linear combinations of them. Without projections the inner product is "
+                en="Periodicity is not the reason: a damped wave is not periodic and has the property, a triangle wave is periodic and does not "
+                "have it. What counts is that shifts of the functions are linear combinations of them. Without projections the inner product is "
                 f"also blind to direction (antisymmetric share {straight:.0e}); commuting projections can give it one ({commuting:.0%}).",
                 zh="周期性不是原因：阻尼波不是周期函数却有此性质，三角波是周期函数却没有。关键在于平移后的函数是原函数的线性组合。没有投影时，内积还分不清方向"
                 f"（反对称部分占 {straight:.0e}）；可交换的投影可以赋予方向（{commuting:.0%}）。",
             ),
             limits=Text(
-                en=f"d = {WIDTH}, {LONGEST} positions; scores of {SPAN} positions, codes alone, without words and norm; trained models of width 32 read the first "
-                f"block. The learned code is the table of such a model, 16 rows; the residual of its best map is {learned:.2g}.",
-                zh=f"d = {WIDTH}，{LONGEST} 个位置；打分取 {SPAN} 个位置、只看编码、不含词和归一化；训练的模型宽 32，只看第一个块。可学习的编码取自这样的模型，共 16 行，最优映射的"
+                en=f"d = {WIDTH}, {LONGEST} positions; scores of {SPAN} positions, codes alone, without words and norm; of trained models, of width 32, the first "
+                f"block is read, and training showed it only the first {SEEN} positions. Maps are 2 x 2 for each pair. The learned code is the table of such a model, {SEEN} rows; the residual of its best maps is {learned:.2g}.",
+                zh=f"d = {WIDTH}，{LONGEST} 个位置；打分取 {SPAN} 个位置、只看编码、不含词和归一化；训练的模型宽 32，只看第一个块，且训练时只见过前 {SEEN} 个位置。映射为每对分量各一个 2×2 矩阵。可学习的编码取自这样的模型，共 {SEEN} 行，最优映射的"
                 f"残差为 {learned:.2g}。",
             ),
             caption=Text(

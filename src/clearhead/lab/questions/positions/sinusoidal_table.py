@@ -50,7 +50,10 @@ class SinusoidalTable(Question):
                 zh="无论宽度和数字格式如何，每个位置的向量都是唯一的。",
             ),
             Source("002", "1.1(2)2)"),
-            note=Text(en="Neither is named in the document.", zh="原文没有提到宽度和数字格式。"),
+            note=Text(
+                en="The document speaks of 512 dimensions and names no number format; the claim is put more widely here.",
+                zh="原文只说 512 维，也没有提到数字格式；这里把说法推广了。",
+            ),
         ),
         Claim(
             "distinguishes",
@@ -108,7 +111,7 @@ class SinusoidalTable(Question):
         wide = [row for row in table.where(format="float64") if int(row["width"] or 0) >= 4]
         distinct = all(row["equal"] == 0 for row in wide)
         with_equal = [row for row in table if int(row["equal"] or 0)]
-        named = ", ".join(f"d={r['width']} {r['format']}: {r['equal']}" for r in with_equal) or "none"
+        named = ", ".join(f"{r['equal']} (d = {r['width']}, {r['format']})" for r in with_equal) or "none"
         read = min(rows.column("right", part="noise", noise=0.0))
         least = min(float(row["distance"] or 0) for row in wide)
         usual = table.one("distance", format="float64", width=USUAL)
@@ -133,7 +136,7 @@ class SinusoidalTable(Question):
                 everywhere,
                 Text(
                     en=f"Rows that equal an earlier one, of {table[0]['length']}: {named}.",
-                    zh=f"{table[0]['length']} 行中与更早的行相同的行数：{named.replace('none', '无')}。",
+                    zh=f"{table[0]['length']} 行中与更早的行相同的行数：{named.replace(', ', '，').replace('none', '无').replace(' (', '（').replace(')', '）')}。",
                 ),
             ),
             "distinguishes": Judgement(
@@ -153,22 +156,23 @@ class SinusoidalTable(Question):
         return Answer(
             short=Text(
                 en=f"Features 2i and 2i + 1 are sine and cosine of position / 10000^(2i/d). Each pair lies on a circle, so every row has the "
-                f"same length, {math.sqrt(USUAL / 2):.0f} for d = {USUAL}; embeddings as they begin, times sqrt(d), are {embedded:.0f} long. In float64 all "
-                f"{length} rows differ, and with noise of the size of a sine itself (1.0 on each feature) {noisy:.0%} are still read right.",
+                f"same length, {math.sqrt(USUAL / 2):.0f} for d = {USUAL}; freshly initialised word embeddings, times sqrt(d), are {embedded:.0f} long. In float64 all "
+                f"{length} rows differ, and with noise of standard deviation 1.0 on each feature, as large as a sine can be, {noisy:.0%} are still read right.",
                 zh=f"第 2i 与 2i + 1 个分量是 position / 10000^(2i/d) 的正弦和余弦。每对分量落在圆上，因此各行等长，d = {USUAL} 时为 "
-                f"{math.sqrt(USUAL / 2):.0f}；词向量初始化并乘以 √d 后长度为 {embedded:.0f}。float64 下 {length} 行互不相同；即使每个分量加上标准差为 1 的噪声，"
+                f"{math.sqrt(USUAL / 2):.0f}；刚初始化的词向量乘以 √d 后长度为 {embedded:.0f}。float64 下 {length} 行互不相同；即使每个分量加上标准差为 1 的噪声，"
                 f"仍有 {noisy:.0%} 能读对。",
             ),
             imprecise=Text(
-                en=f"Unique depends on width and number format. The likeness of rows is not monotone: the inner product of row 0 with row k first rises "
-                f"again at k = {rise}. A table computed in float32 alone is off by {single:.1g} within {length} rows: the angle is rounded "
+                en=f"Whether rows are unique depends on width and number format. The likeness of rows is not monotone: the inner product of row 0 with row k first rises "
+                f"again at k = {rise}. A table computed in float32 throughout is off by up to {single:.1g} within {length} rows: the angle is rounded "
                 f"before its sine is taken.",
-                zh=f"是否唯一取决于宽度和数字格式。行的相似度并不单调：第 0 行与第 k 行的内积在 k = {rise} 处首次回升。全程用 float32 计算，{length} 行内的误差为 "
+                zh=f"是否唯一取决于宽度和数字格式。行的相似度并不单调：第 0 行与第 k 行的内积在 k = {rise} 处首次回升。全程用 float32 计算，{length} 行内的最大误差为 "
                 f"{single:.1g}，因为取正弦之前角度已被舍入。",
             ),
             limits=Text(
-                en=f"{length} positions, base 10000; embeddings as they are initialised, trained ones may be of another size.",
-                zh=f"{length} 个位置，底数 10000；词向量取初始值，训练后的长度可能不同。",
+                en=f"{length} positions, base 10000; the scalar formula is compared on the first 256 rows, and of large tables every eighth row is "
+                "read under noise. Embeddings are as initialised; trained ones may be of another size.",
+                zh=f"{length} 个位置，底数 10000；与公式逐个比较的是前 256 行，大表只取每第八行来测噪声下的读数。词向量取初始值，训练后的长度可能不同。",
             ),
             caption=Text(
                 en=f"Left: the table for d = {FEATURES}. Middle: inner product of row 0 and row k, d = {USUAL}. Right: positions read from noisy rows.",

@@ -149,22 +149,22 @@ class WhyPositionEncoding(Question):
         return Answer(
             short=Text(
                 en="Attention adds up values over a set of keys, and a set has no order: an encoder without positions is permutation "
-                f"equivariant. Asked which of two tokens comes first it gets {right['attention']:.0%} right, a coin; with sinusoidal "
-                f"positions {right['attention, sinusoidal']:.0%}. With a causal mask each token sees another set, and without any "
+                f"equivariant. Asked which of two tokens comes first, it gets {right['attention']:.0%} right, where guessing gets 50%; with sinusoidal "
+                f"positions {right['attention, sinusoidal']:.0%}. With a causal mask each token sees a different set, and without any "
                 f"positions the model gets {right['attention, causal']:.0%}.",
                 zh="注意力把一组键的值加起来，而集合没有次序：没有位置的编码器是置换等变的。问两个词谁在前，它的准确率为 "
-                f"{right['attention']:.0%}，等于抛硬币；加上正弦位置后为 {right['attention, sinusoidal']:.0%}。若有因果遮挡，每个词看到的集合不同，"
+                f"{right['attention']:.0%}（瞎猜为 50%）；加上正弦位置后为 {right['attention, sinusoidal']:.0%}。若有因果遮挡，每个词看到的集合不同，"
                 f"即使没有任何位置，准确率也有 {right['attention, causal']:.0%}。",
             ),
             imprecise=Text(
                 en=f"Parallel work is not the cause: a convolution is parallel as well and gets {right['convolution']:.0%}, since its weights "
-                "know who stands where. And what is said of encoders does not hold for decoders.",
-                zh=f"原因不在并行：卷积同样并行，准确率为 {right['convolution']:.0%}，因为它的权重区分左右。另外，对编码器成立的说法对解码器并不成立。",
+                "tell left from right. And what is said of encoders does not hold for decoders with a causal mask.",
+                zh=f"原因不在并行：卷积同样并行，准确率为 {right['convolution']:.0%}，因为它的权重区分左右。另外，对编码器成立的说法，对带因果遮挡的解码器并不成立。",
             ),
             limits=Text(
-                en=f"2 layers of width 32, {LENGTH} tokens, {runs} seed(s). The classifier reads the mean of all tokens: a single token would "
-                "give away what stands there.",
-                zh=f"两层、宽度 32，{LENGTH} 个词，{runs} 个随机种子。分类器读取所有词的平均：若只读某一个词，就会泄露那个位置上是什么。",
+                en=f"2 layers of width 32, {LENGTH} tokens, {runs} seed(s). The classifier reads the mean of all tokens, because reading a single place would "
+                "itself tell what stands there.",
+                zh=f"两层、宽度 32，{LENGTH} 个词，{runs} 个随机种子。分类器读取所有词的平均，因为只读某一个位置，本身就泄露了那里是什么。",
             ),
             caption=Text(
                 en="Left: what a permutation of the input changes, float64. Right: how often the model knows which of two tokens comes first.",
