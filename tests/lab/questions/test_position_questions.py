@@ -98,3 +98,11 @@ def test_bytes_are_counted_until_they_are_given_back() -> None:
     assert peak_bytes(lambda: ((given + 1) + 1) + 1) == 1600
     assert peak_bytes(lambda: given.view(10, 10)) == 0
     assert peak_bytes(lambda: (given + 1).view(10, 10).mul_(2)) == 800
+
+
+def test_a_permutation_is_one_that_every_scheme_can_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(why_position_encoding, "LENGTH", 3)
+    generator = torch.Generator().manual_seed(0)
+    drawn = {tuple(why_position_encoding._permutation(generator).tolist()) for _ in range(200)}
+    assert len(drawn) == 4
+    assert not drawn & {(0, 1, 2), (2, 1, 0)}

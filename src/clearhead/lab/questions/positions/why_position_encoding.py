@@ -232,6 +232,7 @@ def _change(config: ModelConfig, draws: int, seed: int, *, causal: bool) -> floa
 
 
 def _permutation(generator: torch.Generator) -> Tensor:
-    """A random one that is not the identity."""
-    order = torch.randperm(LENGTH, generator=generator)
-    return order if bool((order != torch.arange(LENGTH)).any()) else order.flip(0)
+    """A random one, but neither the identity nor the reversal: that keeps every distance, so ALiBi cannot see it."""
+    order, places = torch.randperm(LENGTH, generator=generator), torch.arange(LENGTH)
+    kept = torch.equal(order, places) or torch.equal(order, places.flip(0))
+    return order.roll(1) if kept else order
