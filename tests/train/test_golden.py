@@ -7,7 +7,7 @@ import pytest
 from clearhead.train import run
 
 # nats per token, label-smoothed, of updates 1-4, 5-8, ... on the tiny corpus of conftest.py; a new value needs a reason
-GOLDEN = {"translation": [2.64957, 2.16521, 2.07991]}
+GOLDEN = {"translation": [2.56449, 2.19689, 2.07065]}  # 2026-11-21: batches are cut by width, so others come first
 
 
 @pytest.mark.parametrize("objective", GOLDEN)
