@@ -15,6 +15,8 @@ from clearhead.generate import SamplingConfig
 from clearhead.model import ModelConfig, Transformer
 from clearhead.text import train_tokenizer
 
+GREEDY = SamplingConfig(temperature=0.0)
+
 
 @pytest.fixture(scope="session")
 def writer(tmp_path_factory):
@@ -122,6 +124,63 @@ def test_a_translator_generates_too(call, finished):
     assert call("translate", finished, "abc", "fed", "--beams", 1).out == done.out
 
 
+@pytest.mark.parametrize("how", [["lookup"], ["draft", "--draft", "WRITER"]], ids=["lookup", "draft"])
+def test_guessing_ahead_gives_the_same_answers_and_tells_what_it_was_worth(call, writer, expected, how):
+    options = [
+        "--max-tokens",
+        9,
+        "--temperature",
+        0,
+        "--speculate",
+        *(writer if each == "WRITER" else each for each in how),
+    ]
+    greedy = {"temperature": 0.0, "seed": None}
+    done = call("generate", writer, "abc", *options, "--stats")
+    assert (done.status, done.out) == (0, expected("abc", **greedy) + "\n")
+    assert "acceptance rate: " in done.err
+    assert "tokens per pass: " in done.err
+    lines = call("generate", writer, *options, "--guesses", 2, stdin=b"abc\nd e\n").out.split("\n")
+    assert lines == [*(flat(expected(each, **greedy)) for each in ("abc", "d e")), ""]
+    document = json.loads(call("generate", writer, "abc", *options, "--json", "--log-probabilities", 1).out)
+    (answer,) = document["prompts"][0]["answers"]
+    assert answer["text"] == expected("abc", **greedy)
+    assert len(answer["log_probabilities"]) == len(answer["top"]) == len(answer["tokens"])
+    assert document["statistics"]["tokens_per_pass"] > 1
+    assert 0 <= document["statistics"]["acceptance_rate"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--speculate", "lokup"], "--speculate: no drafter of kind 'lokup'.*did you mean 'lookup'"),
+        (["--speculate", "draft"], "no model to draft with; add --draft MODEL"),
+        (["--speculate", "lookup", "--draft", "runs/small"], "--draft: lookup has no use of a draft model"),
+        (["--speculate", "draft", "--draft", "nowhere"], "nowhere: no such folder"),
+        (["--speculate", "lookup", "-n", 2], "one answer at a time; found n 2"),
+        (["--speculate", "lookup", "--cache", "paged"], "a cache of its own; leave one of the two out"),
+        (["--draft", "runs/small"], "--draft: this has no use without guessing ahead; add --speculate draft"),
+        (["--guesses", 3], "--guesses: this has no use without guessing ahead; add --speculate lookup"),
+        (["--log-probabilities", 3], "in the JSON document only; add --json"),
+    ],
+)
+def test_options_that_do_not_go_together(call, writer, options, complaint):
+    done = call("generate", writer, "abc", *options)
+    assert done.status in (1, 2)
+    assert re.search(complaint, done.complaint), done.complaint
+
+
+def test_a_translator_drafts_for_no_other_model(call, writer, finished):
+    done = call("generate", writer, "abc", "--speculate", "draft", "--draft", finished)
+    assert "the draft model reads a source, and this model has none" in done.complaint
+
+
+@pytest.mark.parametrize("command", ["generate", "chat"])
+def test_help_lists_each_option_of_a_group_once(call, command):
+    shown = call(command, "--help").out
+    for option in ("--max-tokens", "--top-p", "--repetition-penalty", "--set", "--speculate", "--draft", "--guesses"):
+        assert len(re.findall(rf"^\s+{option}\b", shown, re.MULTILINE)) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -130,7 +189,9 @@ def test_a_translator_generates_too(call, finished):
         (["--temperature", 0, "--top-k", 3], "greedy search has no use of top_k"),
         (["--temperature", 0, "-n", 2], "greedy search has one answer only"),
         (["--set", "nothing"], "not an option"),
-        (["--set", "topk=3"], "--set topk: no such setting"),
+        (["--set", "topk=3"], "--set topk: no such setting; did you mean 'top_k'?"),
+        (["--temperature", 0, "--set", "temperature=1"], "--set temperature: this is said twice"),
+        (["--set", "bad_words=[[999]]"], "bad_words names an unknown token; found 999; expected 0 to"),
         (["--cache", "pagged"], "no cache of kind 'pagged'.*did you mean 'paged'"),
         (["--cache", "windowed"], "it has no window"),
         (["--stop", ""], "an empty stop string"),
@@ -205,6 +266,13 @@ def test_an_interruption_stops_the_answer_only(call, writer, monkeypatch):
     first, second = done.out.rstrip("\n").split("\n")
     assert len(first) <= 2 < len(stopped)
     assert second.strip() == other
+
+
+def test_a_conversation_guesses_ahead(call, writer):
+    first = clearhead.load(writer).chat([{"role": "user", "content": "ab"}], max_tokens=9, sampling=GREEDY)
+    stdin = b"ab\n"
+    done = call("chat", writer, "--max-tokens", 9, "--temperature", 0, "--speculate", "lookup", stdin=stdin)
+    assert (done.status, done.out.strip()) == (0, "".join(first).strip())
 
 
 def test_a_translator_does_not_converse(call, finished):

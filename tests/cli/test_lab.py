@@ -43,3 +43,15 @@ def test_what_is_not_there_is_told_with_the_nearest(call):
     assert "did you mean 'scale-by-sqrt-dk'" in done.err
     assert call("lab", "show", "x").status == 2
     assert call("lab", "run", "all", "--scale", "huge").status == 2
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "2 of 2 seed lists give this verdict"), ("zh", "2 组种子中有 2 组得出这一结论")]
+)
+def test_seed_lists_are_compared(call, tmp_path, language, words):
+    options = ("--scale", "quick", "--jobs", "1", "--cache", tmp_path, "--lists", "2", "--lang", language, "--json")
+    done = call("lab", "run", "layernorm-assumption", *options)
+    assert done.status == 0
+    assert words in done.out
+    assert [list(each["by_seed_list"]) for each in document(done)["verdicts"]] == [["0", "1"]]
+    assert call("lab", "run", "layernorm-assumption", "--lists", "0").status == 2

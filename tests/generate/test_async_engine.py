@@ -123,6 +123,58 @@ def test_refusals_reach_who_asked_and_nobody_else(engine):
     run(engine, scenario)
 
 
+def test_news_are_all_events_in_their_order(engine):
+    async def scenario(served):
+        alone = await read(served, request(tokens=30))
+        stream, found = await served.submit(request(tokens=30)), []
+        while news := await stream.news():
+            found += [each.token for each in news]
+            await asyncio.sleep(0.002)
+        assert found == alone
+        assert await stream.news() == []
+
+    run(engine, scenario)
+
+
+def test_one_answer_of_many_is_cancelled(engine):
+    async def scenario(served):
+        stream = await served.submit(request(tokens=200, n=3))
+        served.cancel(stream.number, 1)
+        ends = {event.answer: event.finish async for event in stream if event.finish}
+        assert ends == {0: "length", 1: "cancelled", 2: "length"}
+
+    run(engine, scenario)
+
+
+def test_a_reader_too_far_behind_is_cancelled(engine):
+    async def whole():
+        async with AsyncEngine(engine, backlog=20) as served:
+            stream = await served.submit(request(tokens=3000))
+            await until(lambda: not engine.scheduler.busy and engine.statistics.requests == 1)
+            events = [event async for event in stream]
+            assert events[-1].finish == "cancelled"
+            assert 20 < len(events) < 100
+            assert len(await read(served, request(tokens=15))) == 15
+            assert served.alive
+        assert not served.alive
+
+    asyncio.run(asyncio.wait_for(whole(), timeout=30))
+    assert engine.blocks.held == 0
+
+
+def test_a_fault_of_the_engine_is_told_from_one_of_the_request(engine, monkeypatch):
+    everything = SamplingConfig(bad_words=[[each] for each in range(23)])
+
+    async def scenario(served):
+        (own,) = [event async for event in await served.submit(Request(prompt=(BOS,), sampling=everything))]
+        assert (own.finish, own.internal) == ("failed", False)
+        monkeypatch.setattr(engine, "_run", lambda plan: 1 / 0)
+        (ours,) = [event async for event in await served.submit(request())]
+        assert (ours.finish, ours.internal) == ("failed", True)
+
+    run(engine, scenario)
+
+
 def test_closing_ends_every_stream(engine):
     async def whole():
         served = AsyncEngine(engine)

@@ -17,12 +17,13 @@ SELECT = st.tuples(st.just("select"), st.lists(st.integers(0, 10_000), min_size=
 @given(st.lists(EXTEND | SELECT, min_size=1, max_size=12))
 @settings(max_examples=80, deadline=None)
 def test_a_cache_is_one_that_only_concatenates(steps):
-    layer, rows, length = DenseCache(1).layer(0), 3, 0
+    cache, rows, length = DenseCache(1), 3, 0
+    layer = cache.layer(0)
     kept = [torch.empty(3, HEADS, 0, WIDTH), torch.empty(3, HEADS, 0, WIDTH), torch.empty(3, 0, dtype=torch.long)]
     for step, value in steps:
         if step == "select":
             index = torch.tensor([each % rows for each in value])
-            layer.select(index)
+            cache.select(index)
             kept, rows = [each[index] for each in kept], len(index)
         else:
             new = [*torch.randn(2, rows, HEADS, value, WIDTH).unbind(), torch.arange(length, length + value)[None]]

@@ -1,6 +1,8 @@
 """Thousands of random requests: none starves, none is lost, no limit is exceeded, no block stays held."""
 
+import gc
 import random
+import weakref
 
 import pytest
 from pydantic import ValidationError
@@ -171,6 +173,24 @@ def test_a_preempted_sample_keeps_its_place_and_its_tokens():
     plan = scheduler.plan()
     assert plan.parts[0].sample is late
     assert (plan.parts[0].start, plan.parts[0].stop) == (0, len(late.tokens))
+
+
+def test_a_deadline_that_is_not_needed_any_more_holds_nothing():
+    scheduler = Scheduler(Limits(rows=2, step_tokens=8), Blocks(8, 4, shares=False))
+    waits = Sample([1], deadline=50.0)
+    scheduler.submit(waits)
+    gone = [weakref.ref(_ended_early(scheduler)) for _ in range(1_000)]
+    gc.collect()
+    assert sum(each() is not None for each in gone) < 50
+    assert scheduler.late(49.0) == []
+    assert scheduler.late(50.0) == [waits]
+
+
+def _ended_early(scheduler):
+    sample = Sample([1], deadline=100.0)
+    scheduler.submit(sample)
+    scheduler.remove(sample)
+    return sample
 
 
 def test_a_prompt_that_is_known_is_not_read_again():

@@ -14,7 +14,16 @@ from clearhead.core.errors import ModelError
 from clearhead.core.registry import Choice
 from clearhead.generate import SamplingConfig, SearchConfig, search
 from clearhead.generate.sampling import Chooser, Spelling
-from clearhead.generate.speculative import DRAFTERS, Lookup, Proposal, Reader, SpeculationConfig, speculate, verify
+from clearhead.generate.speculative import (
+    DRAFTERS,
+    Lookup,
+    Proposal,
+    Reader,
+    SpeculationConfig,
+    SpeculativeText,
+    speculate,
+    verify,
+)
 from clearhead.model import Transformer
 from clearhead.model.position import POSITIONS
 
@@ -118,7 +127,7 @@ def test_every_text_is_as_probable_as_token_by_token(pair, dice, remembered, nam
     model, draft = pair(kind, vocab=4)
     text, sampling = [3, 1, 2, 3, 1], SamplingConfig(seed=1, **settings)
     prompt = [BOS] if kind == "encoder-decoder" else text
-    if name == "model":
+    if name == "draft":
         text, prompt = text[-2:], prompt[-2:]
     expected = plain(model, text, prompt, sampling, 3)
     config = SpeculationConfig(drafter=name, tokens=guesses)
@@ -132,7 +141,7 @@ def test_every_text_is_as_probable_as_token_by_token(pair, dice, remembered, nam
             config,
             max_tokens=3,
             eos=NEVER,
-            draft=draft if name == "model" else None,
+            draft=draft if name == "draft" else None,
             source=source,
         )
         found[tuple(each.tokens)] += dice.weight
@@ -140,7 +149,7 @@ def test_every_text_is_as_probable_as_token_by_token(pair, dice, remembered, nam
     assert sum(found.values()) == pytest.approx(1.0, abs=1e-12)
     for tokens in {*expected, *found}:
         assert found.get(tokens, 0.0) == pytest.approx(expected.get(tokens, 0.0), abs=1e-12)
-    if name == "model":
+    if name == "draft":
         assert accepted > 0.2
 
 
@@ -177,7 +186,7 @@ def test_greedy_speculation_writes_what_greedy_search_writes(pair, name, kind, g
             SpeculationConfig(drafter=name, tokens=guesses),
             max_tokens=20,
             eos=EOS,
-            draft=draft if name == "model" else None,
+            draft=draft if name == "draft" else None,
             source=source,
         )
         assert [each for each in found.tokens if each != EOS] == expected.tokens
@@ -195,7 +204,7 @@ def test_greedy_speculation_writes_what_greedy_search_writes(pair, name, kind, g
 def test_a_draft_that_is_the_model_is_always_believed(pair, kind, settings):
     model, _ = pair(kind)
     prompt, source = ([BOS], [5, 6]) if kind == "encoder-decoder" else ([5, 6], None)
-    config = SpeculationConfig(drafter="model", tokens=3)
+    config = SpeculationConfig(drafter="draft", tokens=3)
     found = speculate(
         model, prompt, SamplingConfig(**settings), config, max_tokens=16, eos=NEVER, draft=model, source=source
     )
@@ -253,7 +262,7 @@ def test_a_source_of_the_same_vocabulary_may_be_copied(pair):
 @EACH_DRAFTER
 def test_it_stops_at_the_end_at_the_limit_and_at_the_last_position(pair, name):
     model, draft = pair("decoder-only", position="learned", length=12)
-    config, draft = SpeculationConfig(drafter=name, tokens=4), draft if name == "model" else None
+    config, draft = SpeculationConfig(drafter=name, tokens=4), draft if name == "draft" else None
     for most, prompt, expected in ((1, [5], 1), (3, [5, 5, 5], 3), (50, [5] * 9, 4), (50, [5] * 12, 1)):
         found = speculate(model, prompt, SamplingConfig(seed=2), config, max_tokens=most, eos=NEVER, draft=draft)
         assert len(found.tokens) == expected
@@ -264,6 +273,38 @@ def test_it_stops_at_the_end_at_the_limit_and_at_the_last_position(pair, name):
         assert EOS not in found.tokens[:-1]
         lengths.add(len(found.tokens))
     assert len(lengths) > 3
+
+
+@EACH_KIND
+def test_a_draft_of_shorter_reach_shortens_nothing(pair, kind):
+    model, _ = pair(kind, position="learned")
+    draft, _ = pair(kind, position="learned", length=6)
+    prompt, source = ([BOS], [5, 6]) if kind == "encoder-decoder" else ([5, 6], None)
+    config, greedy = SpeculationConfig(drafter="draft", tokens=4), SamplingConfig(temperature=0)
+    found = speculate(model, prompt, greedy, config, max_tokens=20, eos=NEVER, draft=draft, source=source)
+    ((expected,),) = search(model, [source or prompt], SearchConfig(max_tokens=20), bos=BOS, eos=NEVER)
+    assert found.tokens == expected.tokens
+    assert len(found.tokens) == 20
+
+
+@EACH_KIND
+@EACH_DRAFTER
+def test_a_step_tells_tokens_and_the_logits_before_each(pair, name, kind):
+    model, draft = pair(kind)
+    prompt, source = ([BOS], [5, 6, 5]) if kind == "encoder-decoder" else ([5, 6, 5], None)
+    config, draft = SpeculationConfig(drafter=name, tokens=3), draft if name == "draft" else None
+    text = SpeculativeText(
+        model, prompt, SamplingConfig(seed=2), config, max_tokens=9, eos=None, draft=draft, source=source
+    )
+    while not text.done:
+        before = len(text.found.chosen)
+        chosen, logits = text.step()
+        assert logits.shape == (len(chosen), 11)
+        for place, (each, row) in enumerate(zip(chosen, logits, strict=True), start=before):
+            values = torch.tensor(look(model, source or prompt, text.found.tokens[:place]).values)
+            torch.testing.assert_close(row.log_softmax(dim=0).clone(), values, rtol=0.0, atol=1e-10)
+            assert each.log_probability == pytest.approx(float(values[each.token]), abs=1e-10)
+    assert len(text.found.tokens) == 9  # without an end there is only the limit
 
 
 @EACH_DRAFTER
@@ -280,7 +321,7 @@ def test_a_constraint_is_kept(pair, name):
             SpeculationConfig(drafter=name, tokens=3),
             max_tokens=9,
             eos=EOS,
-            draft=draft if name == "model" else None,
+            draft=draft if name == "draft" else None,
             spelling=letters,
         )
         text = b"".join(letters.tokens[each] for each in found.tokens[:-1]).decode()
@@ -290,11 +331,17 @@ def test_a_constraint_is_kept(pair, name):
 
 def test_mistakes_are_told_in_one_line(pair, tiny):
     (model, draft), sampling = pair("decoder-only"), SamplingConfig()
-    by_model, lookup = SpeculationConfig(drafter="model"), SpeculationConfig()
-    with pytest.raises(ModelError, match="there is no model to draft with; pass draft="):
+    by_model, lookup = SpeculationConfig(drafter="draft"), SpeculationConfig()
+    with pytest.raises(ModelError, match="there is no model to draft with; give one"):
         speculate(model, [3], sampling, by_model, max_tokens=3, eos=EOS)
-    with pytest.raises(ModelError, match="another vocabulary; found 23; expected 11"):
+    with pytest.raises(ModelError, match="another vocabulary; found 23 tokens; expected 11 tokens"):
         speculate(model, [3], sampling, by_model, max_tokens=3, eos=EOS, draft=tiny(encoder_layers=0))
+    with pytest.raises(ModelError, match="an encoder-only model writes nothing; found the draft model"):
+        speculate(model, [3], sampling, by_model, max_tokens=3, eos=EOS, draft=tiny(decoder_layers=0))
+    with pytest.raises(ModelError, match="the draft model reads a source, and this model has none"):
+        speculate(model, [3], sampling, by_model, max_tokens=3, eos=EOS, draft=pair("encoder-decoder")[1])
+    with pytest.raises(ModelError, match="lookup has no use of a draft model; leave it out"):
+        speculate(model, [3], sampling, lookup, max_tokens=3, eos=EOS, draft=draft)
     with pytest.raises(ModelError, match="nothing to begin with"):
         speculate(model, [], sampling, lookup, max_tokens=3, eos=EOS)
     with pytest.raises(ModelError, match="nothing may be written; found max_tokens 0"):

@@ -100,8 +100,27 @@ def test_models_without_such_sums_are_refused(tiny, changes, message):
         pass
 
 
-def test_masks_that_sums_cannot_obey_are_refused(tiny):
+RULES = [
+    AttentionMask(segments=torch.zeros(3, 9, dtype=torch.long)),
+    AttentionMask(window=4),
+    AttentionMask(window=40),  # beyond the keys of this pass, but not beyond those of the next ones
+    AttentionMask(own=False),
+    AttentionMask.adding(torch.zeros(9, 9)),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["segments", "narrow window", "wide window", "own", "added"])
+def test_masks_that_sums_cannot_obey_are_refused(tiny, rule):
     model = tiny(encoder_layers=0, **LINEAR)
-    mask = CAUSAL & AttentionMask(segments=torch.zeros(3, 9, dtype=torch.long))
     with recurrent(model) as cache, pytest.raises(ModelError, match="hide nothing but padding and the future"):
-        model.decode(TARGET, positions=torch.arange(9)[None], mask=mask, cache=cache)
+        model.decode(TARGET, positions=torch.arange(9)[None], mask=CAUSAL & rule, cache=cache)
+    assert model.decode(TARGET, mask=CAUSAL & AttentionMask(window=4)).isfinite().all()  # by itself it obeys
+
+
+def test_a_step_of_one_token_refuses_a_window_too(tiny):
+    model = tiny(encoder_layers=0, **LINEAR)
+    with recurrent(model) as cache, torch.inference_mode():
+        read(model, cache, TARGET, 0)
+        at = torch.arange(9, 10)[None]
+        with pytest.raises(ModelError, match="hide nothing but padding and the future"):
+            model.decode(TARGET[:, :1], positions=at, mask=AttentionMask(window=4), cache=cache)

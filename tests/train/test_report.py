@@ -16,7 +16,8 @@ from clearhead.core.registry import Choice
 from clearhead.data.sources import Pair
 from clearhead.model import ModelConfig, Transformer
 from clearhead.text import TOKENIZERS, Tokenizer
-from clearhead.train.pictures import POINTS, Curve, Piece, chart, heat, readable
+from clearhead.text.readable import Piece, readable
+from clearhead.train.pictures import POINTS, Curve, chart, heat
 from clearhead.train.recipe import Recipe
 from clearhead.train.report import LONGEST, charts, report_of, scores, spread, write_report
 

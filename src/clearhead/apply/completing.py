@@ -62,7 +62,7 @@ class Completer:
             return self.continuing([*opening(bundle), *bundle.target.encode(text)], wish)
         before, after = bundle.source_frame
         source = [*before, *bundle.source.encode(text), *after]
-        return self.continuing([bundle.target.need("bos")], wish, source)
+        return self.continuing(beginning(bundle), wish, source)
 
     def continuing(self, prompt: Sequence[int], wish: Wish, source: Sequence[int] | None = None) -> Request:
         """The request that continues some tokens.
@@ -71,9 +71,8 @@ class Completer:
             ConfigError: a limit that is none, or settings that contradict each other.
             TokenizerError: a constraint on text, and tokens whose text depends on their neighbours.
         """
-        if wish.sampling.constraint is not None and self.engine.spelling is None:
-            target = self.bundle.target
-            self.engine.spelling = Spelling(spelling(target), encode=target.encode)
+        if wish.sampling.constraint is not None:
+            self.spelled()
         settings = {
             "prompt": tuple(prompt),
             "source": None if source is None else tuple(source),
@@ -87,6 +86,17 @@ class Completer:
             return Request.model_validate(settings)
         except ValidationError as error:
             raise refusal(error) from None
+
+    def spelled(self) -> Spelling:
+        """The bytes of each token, which the engine knows from now on: constraints on text need them.
+
+        Raises:
+            TokenizerError: the text of a token depends on its neighbours.
+        """
+        if self.engine.spelling is None:
+            target = self.bundle.target
+            self.engine.spelling = Spelling(spelling(target), encode=target.encode)
+        return self.engine.spelling
 
     def complete(
         self, requests: Sequence[Request], wish: Wish, progress: Callable[[int], None] = lambda done: None
@@ -187,6 +197,12 @@ def opening(bundle: Bundle) -> list[int]:
     if "architecture" in bundle.history or tokenizer.bos is None:
         return []
     return [tokenizer.bos]
+
+
+def beginning(bundle: Bundle) -> list[int]:
+    """What every target begins with: its begin, and for some models a token after it, such as the language of mBART."""
+    forced = bundle.history.get("token_ids", {}).get("forced_bos")
+    return [bundle.target.need("bos"), *([] if forced is None else [forced])]
 
 
 def refusal(error: ValidationError) -> ConfigError:

@@ -1,7 +1,8 @@
 """A loaded model as its user sees it: text in, text out."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -9,14 +10,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from clearhead.apply.chat import ChatTemplate, Message
-from clearhead.apply.completing import Answer, Completer, Wish, opening, require_texts
+from clearhead.apply.completing import Answer, Completer, Wish, beginning, opening, require_texts
+from clearhead.apply.scoring import TokenScores, score_tokens
+from clearhead.apply.speculating import Speculation, Speculator
 from clearhead.bundle import Bundle, damaged
 from clearhead.core.devices import pick_device
 from clearhead.core.errors import BundleError, DataError, ModelError
 from clearhead.core.files import read_text
-from clearhead.generate import Hypothesis, SamplingConfig, SearchConfig, search_all
+from clearhead.generate import Hypothesis, SamplingConfig, SearchConfig, search_each
 from clearhead.generate.engine import EngineConfig
 from clearhead.generate.request import Request
+
+Found = list[tuple[str, Hypothesis]]  # translations of one text, best first, each with its tokens and scores
 
 
 def load(folder: str | Path, *, device: str = "cpu", engine: EngineConfig | None = None) -> "Model":
@@ -64,31 +69,75 @@ class Model:
         texts: Sequence[str],
         search: SearchConfig | None = None,
         progress: Callable[[int], None] = lambda done: None,
-    ) -> list[list[tuple[str, Hypothesis]]]:
+    ) -> list[Found]:
         """Translations of each text, best first, each with its tokens and scores."""
-        if isinstance(texts, str):
-            raise DataError("one string is not a list of texts", remedy="pass [text]")
-        model, source, target = self.bundle.model, self.bundle.source, self.bundle.target
-        if model.config.kind != "encoder-decoder":
-            remedy = "take a model that was trained to translate"
-            raise ModelError(f"this model is {model.config.kind}: it does not translate", remedy=remedy)
-        ids = source.encode_batch(list(texts))
-        before, after = self.bundle.source_frame
-        self._check_lengths(ids, model.config.length - len(before) - len(after))
-        spoken = [index for index, each in enumerate(ids) if each and not texts[index].isspace()]
-        found = search_all(
-            model,
-            [[*before, *ids[index], *after] for index in spoken],
-            search or self.search,
-            bos=target.need("bos"),
-            eos=target.need("eos"),
-            progress=progress,
-        )
-        results: list[list[tuple[str, Hypothesis]]] = [[("", Hypothesis([], 0.0, 0.0))] for _ in texts]
-        for index, hypotheses in zip(spoken, found, strict=True):
-            decoded = target.decode_batch([each.tokens for each in hypotheses])
-            results[index] = list(zip(decoded, hypotheses, strict=True))
+        results: list[Found] = [[] for _ in require_texts(texts)]
+        for done, (index, each) in enumerate(self.translations(texts, search), start=1):
+            results[index] = each
+            progress(done)
         return results
+
+    def translations(self, texts: Sequence[str], search: SearchConfig | None = None) -> Iterator[tuple[int, Found]]:
+        """The same as soon as they are found, not in order: the place of a text, from 0, and its translations."""
+        sources = self.sources(texts)
+        bos, *forced = beginning(self.bundle)
+        spoken = [index for index, each in enumerate(sources) if each]
+        silent = [index for index, each in enumerate(sources) if not each]
+        found = search_each(
+            self.bundle.model,
+            [sources[index] for index in spoken],
+            search or self.search,
+            bos=bos,
+            eos=self.bundle.target.need("eos"),
+            forced=forced,
+        )
+        return chain(((index, [("", Hypothesis([], 0.0, 0.0))]) for index in silent), self._decoded(spoken, found))
+
+    def sources(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the encoder reads of each text; nothing of one without words. Errors as those of `translate`."""
+        kind, length = self.bundle.model.config.kind, self.bundle.model.config.length
+        if kind != "encoder-decoder":
+            remedy = "take a model that was trained to translate"
+            raise ModelError(f"this model is {kind}: it does not translate", remedy=remedy)
+        ids = self.bundle.source.encode_batch(require_texts(texts))
+        before, after = self.bundle.source_frame
+        self._check_lengths(ids, length - len(before) - len(after))
+        spoken = [bool(each) and not text.isspace() for text, each in zip(texts, ids, strict=True)]
+        return [[*before, *each, *after] if speaks else [] for each, speaks in zip(ids, spoken, strict=True)]
+
+    def begin_with(self, token: str) -> None:
+        """Let every target begin with a token from now on, such as that of the language to translate into.
+
+        Raises:
+            TokenizerError: the vocabulary has no such token.
+        """
+        history = self.bundle.history
+        known = {**history.get("token_ids", {}), "forced_bos": self.bundle.target.token_id(token)}
+        self.bundle.history = {**history, "token_ids": known}
+
+    def token_scores(self, text: str, tokens: Sequence[int], *, top: int = 0) -> TokenScores:
+        """How probable each token of a translation is, and so many most probable ones in its place."""
+        (source,) = self.sources([text])
+        return score_tokens(self.bundle, source, tokens, top=top)
+
+    def _decoded(
+        self, places: Sequence[int], found: Iterable[tuple[int, list[Hypothesis]]]
+    ) -> Iterator[tuple[int, Found]]:
+        for index, hypotheses in found:
+            decoded = self.bundle.target.decode_batch([each.tokens for each in hypotheses])
+            yield places[index], list(zip(decoded, hypotheses, strict=True))
+
+    def stream_translation(self, text: str, search: SearchConfig | None = None) -> Generator[str, None, None]:
+        """The translation of one text by greedy search, in pieces, as they come; errors as those of `translate`.
+
+        Args:
+            text: one sentence.
+            search: other limits of the length than those the bundle came with.
+        """
+        (source,) = self.sources([text])
+        most = (search or self.search).limit(len(source)) + 1 - len(beginning(self.bundle))  # what is forced counts
+        greedy = SamplingConfig(temperature=0.0)
+        return self.stream(text, max_tokens=max(1, most), sampling=greedy) if source else _nothing()
 
     # --- texts that are continued ---
 
@@ -99,6 +148,7 @@ class Model:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         sampling: SamplingConfig | None = None,
+        speculation: Speculation | None = None,
     ) -> str:
         """The continuation of a text, or what an encoder-decoder makes of it.
 
@@ -107,12 +157,14 @@ class Model:
             max_tokens: the most tokens; None = as many as the model's context has room for.
             stop: strings that end the answer and are no part of it.
             sampling: how tokens are chosen; None = drawn from the model's own distribution.
+            speculation: how to guess ahead, which is faster and draws from the same distribution; None = not at all.
 
         Raises:
             DataError: the text is longer than the model's context.
-            ModelError: an encoder-only model, or an answer that failed.
+            ModelError: an encoder-only model, one that does not go with the speculation, or an answer that failed.
         """
-        return "".join(self.stream(text, max_tokens=max_tokens, stop=stop, sampling=sampling))
+        pieces = self.stream(text, max_tokens=max_tokens, stop=stop, sampling=sampling, speculation=speculation)
+        return "".join(pieces)
 
     def stream(
         self,
@@ -121,22 +173,30 @@ class Model:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         sampling: SamplingConfig | None = None,
+        speculation: Speculation | None = None,
     ) -> Generator[str, None, None]:
         """The same in pieces, as they come; arguments and errors as those of `generate`."""
         wish = Wish(max_tokens=max_tokens, stop=stop, sampling=sampling or SamplingConfig())
-        return self.completer.stream(self.completer.request(text, wish), wish)
+        return self._writing(speculation).stream(self.completer.request(text, wish), wish)
 
     def complete(
-        self, texts: Sequence[str], wish: Wish | None = None, progress: Callable[[int], None] = lambda done: None
+        self,
+        texts: Sequence[str],
+        wish: Wish | None = None,
+        progress: Callable[[int], None] = lambda done: None,
+        *,
+        speculation: Speculation | None = None,
     ) -> list[list[Answer]]:
-        """All answers to many texts, computed side by side, with their tokens, log-probabilities and times.
+        """All answers to many texts, with their tokens, log-probabilities and times.
+
+        They are computed side by side; with a speculation one after the other.
 
         Raises:
             DataError: a text that cannot be continued; names its place, counted from 1.
         """
         wanted = wish or Wish()
         requests = [self._request(number, each, wanted) for number, each in enumerate(require_texts(texts), start=1)]
-        return self.completer.complete(requests, wanted, progress)
+        return self._writing(speculation).complete(requests, wanted, progress)
 
     def chat(
         self,
@@ -145,6 +205,7 @@ class Model:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         sampling: SamplingConfig | None = None,
+        speculation: Speculation | None = None,
     ) -> Generator[str, None, None]:
         """The answer to a conversation in pieces, by the chat template of the model or a plain one.
 
@@ -153,9 +214,19 @@ class Model:
         """
         stops = [*stop, *self.template.stops]
         wish = Wish(max_tokens=max_tokens, stop=stops, sampling=sampling or SamplingConfig())
+        request = self.completer.continuing(self.conversation(messages), wish)
+        return self._writing(speculation).stream(request, wish)
+
+    def conversation(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt that a conversation is for this model; its answer ends at `template.stops`, if not before.
+
+        Raises:
+            ModelError: a model that cannot converse.
+            DataError: no messages, or one without role or content.
+        """
         self.require_chat()
         start = opening(self.bundle) if self.template.plain else []  # a template of its own begins as it likes
-        return self.completer.stream(self.completer.continuing([*start, *self.template.prompt(messages)], wish), wish)
+        return [*start, *self.template.prompt(messages)]
 
     def require_chat(self) -> None:
         """Refuse with a ModelError a model that cannot converse."""
@@ -167,6 +238,10 @@ class Model:
     def completer(self) -> Completer:
         """The engine behind `generate`, `stream`, `complete` and `chat`."""
         return Completer(self.bundle, self.engine)
+
+    def _writing(self, speculation: Speculation | None) -> Completer | Speculator:
+        """Who answers requests."""
+        return self.completer if speculation is None else Speculator(self.completer, speculation)
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -217,3 +292,8 @@ class Model:
                     expected=f"fewer than {room + 1:,}",
                     remedy="split it into sentences, one a line",
                 )
+
+
+def _nothing() -> Generator[str, None, None]:
+    """A stream that ends at once."""
+    yield from ()

@@ -4,71 +4,53 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clearhead.cli.groups import grouped
 from clearhead.cli.lines import standard_input
 from clearhead.cli.options import Device, ModelFolder
-from clearhead.cli.sampling import (
-    CacheKind,
-    MaxTokens,
-    MinP,
-    More,
-    RepetitionPenalty,
-    Seed,
-    Stop,
-    Temperature,
-    TopK,
-    TopP,
-    engine_of,
-    sampling_of,
-)
+from clearhead.cli.sampling import CacheKind, Guessing, Writing, engine_of
 from clearhead.core.errors import DataError
 
 if TYPE_CHECKING:
-    from clearhead.apply import Model
-    from clearhead.generate import SamplingConfig
+    from clearhead.apply import Model, Speculation, Wish
 
 HELP = "/reset begins anew, /quit ends; Ctrl-C stops an answer"
 
 
+@grouped
 def command(
     model: ModelFolder,
     system: Annotated[str | None, typer.Option(help="What the model is told before the conversation.")] = None,
-    max_tokens: MaxTokens = None,
-    stop: Stop = None,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    min_p: MinP = None,
-    repetition_penalty: RepetitionPenalty = None,
-    seed: Seed = None,
-    more: More = None,
-    cache: CacheKind = "paged",
+    *,
+    writing: Writing,
+    guessing: Guessing,
+    cache: CacheKind = None,
     device: Device = "cpu",
 ) -> None:
     """Talk with a model; each line is a message. /reset begins anew, /quit ends, Ctrl-C stops an answer.
 
     Example: clearhead chat runs/assistant --temperature 0.7
     """
-    from clearhead.apply import load
+    from clearhead.apply import Wish, load
 
-    names = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
-    sampling = sampling_of(more, **names, repetition_penalty=repetition_penalty)
-    loaded = load(model, device=device, engine=engine_of(cache))
+    wish = Wish(max_tokens=writing.max_tokens, stop=writing.stops, sampling=writing.sampling())
+    engine, speculation = engine_of(cache or "paged"), guessing.speculation(cache=cache, device=device)
+    loaded = load(model, device=device, engine=engine)
     loaded.require_chat()
-    Conversation(loaded, system, max_tokens, stop or [], sampling).run()
+    Conversation(loaded, system, wish, speculation).run()
 
 
 class Conversation:
     """Messages so far, and how to answer the next one."""
 
     def __init__(
-        self, model: "Model", system: str | None, max_tokens: int | None, stop: list[str], sampling: "SamplingConfig"
+        self, model: "Model", system: str | None, wish: "Wish", speculation: "Speculation | None" = None
     ) -> None:
-        self.model, self.max_tokens, self.stop, self.sampling = model, max_tokens, stop, sampling
+        self.model, self.wish, self.speculation = model, wish, speculation
         self.start = [] if system is None else [{"role": "system", "content": system}]
         self.messages = list(self.start)
 
@@ -99,17 +81,25 @@ class Conversation:
     def _said(self, asked: list[dict[str, str]]) -> str:
         """The answer, printed as it comes; a part of it after Ctrl-C."""
         said = ""
-        with stoppable() as stopped:
-            pieces = self.model.chat(asked, max_tokens=self.max_tokens, stop=self.stop, sampling=self.sampling)
-            with contextlib.closing(pieces):
-                for piece in pieces:
-                    shown = piece if said else piece.lstrip()
-                    said += shown
-                    print(shown, end="", flush=True)
-                    if stopped.is_set():
-                        break
+        with stoppable() as stopped, contextlib.closing(self._pieces(asked)) as pieces:
+            for piece in pieces:
+                shown = piece if said else piece.lstrip()
+                said += shown
+                print(shown, end="", flush=True)
+                if stopped.is_set():
+                    break
         print(flush=True)
         return said.rstrip()
+
+    def _pieces(self, asked: list[dict[str, str]]) -> Generator[str, None, None]:
+        wish = self.wish
+        return self.model.chat(
+            asked,
+            max_tokens=wish.max_tokens,
+            stop=wish.stop,
+            sampling=wish.sampling,
+            speculation=self.speculation,
+        )
 
 
 @contextlib.contextmanager

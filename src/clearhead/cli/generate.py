@@ -1,57 +1,38 @@
 """clearhead generate: prompts, or lines of standard input, to their continuations on standard output."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clearhead.cli.lines import one_line, relocated, standard_input, text_number
+from clearhead.cli.chunks import chunks
+from clearhead.cli.groups import grouped
+from clearhead.cli.lines import one_line
 from clearhead.cli.options import AsJson, Device, ModelFolder, print_json
-from clearhead.cli.sampling import (
-    CacheKind,
-    MaxTokens,
-    MinP,
-    More,
-    RepetitionPenalty,
-    Seed,
-    Stop,
-    Temperature,
-    TopK,
-    TopP,
-    engine_of,
-    sampling_of,
-)
-from clearhead.core.errors import DataError, ModelError
+from clearhead.cli.sampling import CacheKind, Guessing, Writing, engine_of
+from clearhead.cli.telling import LogProbabilities, Stats, of_engine, require_json, tell
+from clearhead.core.errors import ModelError
 
 if TYPE_CHECKING:
-    from clearhead.apply import Answer, Model, Wish
+    from clearhead.apply import Answer, Model, Speculation, Wish
 
 CHUNK = 512  # lines that are continued together
 
 
+@grouped
 def command(
     model: ModelFolder,
     texts: Annotated[
         list[str] | None, typer.Argument(help="What to go on from; none = lines of standard input.", metavar="PROMPT")
     ] = None,
-    max_tokens: MaxTokens = None,
+    *,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Answers to each prompt, tab-separated.")] = 1,
-    stop: Stop = None,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    min_p: MinP = None,
-    repetition_penalty: RepetitionPenalty = None,
-    seed: Seed = None,
-    more: More = None,
-    log_probabilities: Annotated[
-        int | None, typer.Option(min=0, help="With --json: of each token, and of so many most probable ones.")
-    ] = None,
-    cache: CacheKind = "dense",
-    stats: Annotated[bool, typer.Option("--stats", help="Tell times and memory on standard error.")] = False,
+    writing: Writing,
+    guessing: Guessing,
+    cache: CacheKind = None,
+    log_probabilities: LogProbabilities = None,
+    stats: Stats = False,
     as_json: AsJson = False,
     device: Device = "cpu",
 ) -> None:
@@ -62,51 +43,54 @@ def command(
     Example: clearhead generate runs/stories "Once upon a time" --max-tokens 80 --temperature 0.8
 
     Example: clearhead generate runs/stories -n 3 --seed 7 < prompts.txt
+
+    Example: clearhead generate runs/large "Once upon" --speculate draft --draft runs/small --stats
     """
     from clearhead.apply import Wish, load
 
-    names = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
-    sampling = sampling_of(more, **names, repetition_penalty=repetition_penalty)
-    wish = Wish(max_tokens=max_tokens, stop=stop or [], sampling=sampling, n=n, log_probabilities=log_probabilities)
-    loaded = load(model, device=device, engine=engine_of(cache))
+    require_json(log_probabilities, as_json=as_json)
+    wish = Wish(
+        max_tokens=writing.max_tokens,
+        stop=writing.stops,
+        sampling=writing.sampling(),
+        n=n,
+        log_probabilities=log_probabilities,
+    )
+    engine, speculation = engine_of(cache or "dense"), guessing.speculation(cache=cache, device=device)
+    loaded = load(model, device=device, engine=engine)
     if texts and len(texts) == n == 1 and not as_json:
-        _stream(loaded, texts[0], wish)
+        _stream(loaded, texts[0], wish, speculation)
+    elif as_json:
+        prompts = [document for document, _ in _answered(loaded, texts, wish, speculation)]
+        print_json({"prompts": prompts, "statistics": _statistics(loaded, speculation)})
     else:
-        answers = _lines(loaded, texts, wish, as_json=as_json)
-        if as_json:
-            print_json({"prompts": list(answers), "statistics": _statistics(loaded)})
-        else:
-            for _ in answers:
-                pass
+        for _, line in _answered(loaded, texts, wish, speculation):
+            print(line, flush=True)
     if stats:
-        for name, value in _statistics(loaded).items():
-            print(f"{name.replace('_', ' ')}: {value:,.6g}", file=sys.stderr)
+        tell(_statistics(loaded, speculation))
 
 
-def _stream(model: "Model", text: str, wish: "Wish") -> None:
+def _stream(model: "Model", text: str, wish: "Wish", speculation: "Speculation | None") -> None:
     """One answer as it comes."""
-    for piece in model.stream(text, max_tokens=wish.max_tokens, stop=wish.stop, sampling=wish.sampling):
+    pieces = model.stream(
+        text, max_tokens=wish.max_tokens, stop=wish.stop, sampling=wish.sampling, speculation=speculation
+    )
+    for piece in pieces:
         print(piece, end="", flush=True)
     print(flush=True)
 
 
-def _lines(model: "Model", texts: list[str] | None, wish: "Wish", *, as_json: bool) -> Iterator[dict[str, Any]]:
-    """Answers to many prompts, in their order; printed unless they go into a document."""
-    name, lines = ("prompt", iter(texts)) if texts else ("standard input, line", standard_input())
-    size = 1 if not texts and sys.stdin.isatty() else CHUNK  # a person waits for an answer to each line
-    done = 0
-    while chunk := list(islice(lines, size)):
-        try:
-            found = model.complete(chunk, wish)
-        except DataError as error:
-            number = text_number(error)
-            raise error if number is None else relocated(error, f"{name} {done + number}") from None
-        for place, (text, answers) in enumerate(zip(chunk, found, strict=True), start=done + 1):
-            _require_whole(answers, f"{name} {place}")
-            if not as_json:
-                print("\t".join(one_line(each.text) for each in answers), flush=True)
-            yield {"prompt": text, "answers": [_document(each) for each in answers]}
-        done += len(chunk)
+def _answered(
+    model: "Model", texts: list[str] | None, wish: "Wish", speculation: "Speculation | None"
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Answers to many prompts in their order, each as JSON has them and as a line."""
+    for chunk in chunks(texts, "prompt", most=CHUNK):
+        with chunk.placed():
+            found = model.complete(chunk.texts, wish, speculation=speculation)
+        for index, (text, answers) in enumerate(zip(chunk.texts, found, strict=True)):
+            _require_whole(answers, chunk.place(index))
+            line = "\t".join(one_line(each.text) for each in answers)
+            yield {"prompt": text, "answers": [_document(each) for each in answers]}, line
 
 
 def _require_whole(answers: "list[Answer]", where: str) -> None:
@@ -121,10 +105,11 @@ def _document(answer: "Answer") -> dict[str, Any]:
     return {"text": answer.text, **told}
 
 
-def _statistics(model: "Model") -> dict[str, Any]:
-    """What the engine has done."""
-    done = model.completer.engine.statistics
-    rates = {"tokens_per_second": done.tokens_per_second, "mean_first_token_seconds": done.mean_first_token_seconds}
-    counts = asdict(done)
-    load = counts.pop("load")
-    return {**counts, **load, **rates}
+def _statistics(model: "Model", speculation: "Speculation | None") -> dict[str, Any]:
+    """What was done, by the engine or by guessing ahead."""
+    if speculation is None:
+        return of_engine(model)
+    done = speculation.statistics
+    rates = {"acceptance_rate": done.acceptance_rate, "tokens_per_pass": done.tokens_per_pass}
+    rates |= {"tokens_per_second": done.tokens_per_second, "mean_first_token_seconds": done.mean_first_token_seconds}
+    return {**asdict(done), **rates}

@@ -25,7 +25,12 @@ def standard_input() -> Iterator[str]:
 
 def one_line(text: str) -> str:
     """The text with its tabs and line breaks as spaces: it must stay in its line and column."""
-    return _BREAKS.sub(" ", text).strip()
+    return unbroken(text).strip()
+
+
+def unbroken(piece: str) -> str:
+    """The same for a piece of a text, whose spaces at both ends stay."""
+    return _BREAKS.sub(" ", piece)
 
 
 def relocated(error: DataError, place: object) -> DataError:

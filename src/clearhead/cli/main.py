@@ -20,12 +20,14 @@ from clearhead.cli import (
     import_hf,
     info,
     lab,
+    serve,
     tokenizer,
     train,
     translate,
     verify,
 )
 from clearhead.cli.failures import failed, interruptible
+from clearhead.core.allocator import prefer_fast_allocator
 
 app = typer.Typer(
     name="clearhead",
@@ -35,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for each in (demo, train, translate, generate, chat, evaluate, verify, info, env):
+for each in (demo, train, translate, generate, chat, serve, evaluate, verify, info, env):
     app.command(each.__name__.rpartition(".")[2])(each.command)
 app.command("import")(import_hf.command)
 app.command("export")(export.command)
@@ -72,6 +74,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # as the text that is read, whatever the locale says
     options, dashes, texts = _parted(sys.argv[1:])
+    if options[:1] in (["train"], ["demo"]):
+        prefer_fast_allocator()
     debug = "--debug" in options
     sys.exit(run([each for each in options if each != "--debug"] + dashes + texts, debug=debug))
 

@@ -9,12 +9,17 @@ from clearhead.generate import SearchConfig
 
 
 def adjusted(
-    search: SearchConfig, *, beams: int | None, n_best: int = 1, length_penalty: float | None = None
+    search: SearchConfig,
+    *,
+    beams: int | None,
+    n_best: int = 1,
+    length_penalty: float | None = None,
+    max_tokens: int | None = None,
 ) -> SearchConfig:
     """The bundle's settings with what the user gave; enough beams for n_best if no number was given."""
     given: dict[str, Any] = {"beams": beams or max(search.beams, n_best), "n_best": n_best}
-    if length_penalty is not None:
-        given["length_penalty"] = length_penalty
+    given |= {} if length_penalty is None else {"length_penalty": length_penalty}
+    given |= {} if max_tokens is None else {"max_tokens": max_tokens}
     try:
         return SearchConfig.model_validate(search.model_dump() | given)
     except ValidationError as error:

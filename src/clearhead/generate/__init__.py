@@ -6,8 +6,8 @@ from clearhead.generate.engine import Engine, EngineConfig
 from clearhead.generate.request import BusyError, Completion, Event, Request, Statistics
 from clearhead.generate.sampling import SamplingConfig
 from clearhead.generate.scheduler import Limits
-from clearhead.generate.searches import Hypothesis, SearchConfig, search, search_all
-from clearhead.generate.speculative import Speculated, SpeculationConfig, speculate
+from clearhead.generate.searches import Hypothesis, SearchConfig, search, search_all, search_each
+from clearhead.generate.speculative import Speculated, SpeculationConfig, SpeculativeText, speculate
 
 __all__ = [
     "AsyncEngine",
@@ -25,8 +25,10 @@ __all__ = [
     "SegmentCache",
     "Speculated",
     "SpeculationConfig",
+    "SpeculativeText",
     "Statistics",
     "search",
     "search_all",
+    "search_each",
     "speculate",
 ]

@@ -49,8 +49,9 @@ class Admission:
         if request.source is not None:
             self._check_ids(request.source, "source", self.config.source_vocab or self.config.target_vocab)
             if len(request.source) > self.longest_source:
-                what = "the source is longer than the model was made for, or than a step reads"
-                remedy = "shorten it, or raise limits.step_tokens"
+                ours = self.longest_source < self.config.length
+                what = "the source is longer than " + ("a step reads" if ours else "the model was made for")
+                remedy = "raise limits.step_tokens, or shorten it" if ours else "shorten it"
                 raise _too_long(what, len(request.source), self.longest_source, remedy)
 
     def most(self, request: Request) -> int:

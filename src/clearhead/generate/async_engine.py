@@ -5,8 +5,8 @@ async with AsyncEngine(engine) as served:
         ...
 
 The thread is the only one that touches the engine: requests and cancellations reach it through an inbox that it empties
-between steps. Every reader has a queue of its own, so a slow one keeps nobody waiting; what a reader no longer wants
-(its stream closed, its task cancelled, or the stream simply gone) is cancelled.
+between steps. Every reader has a queue of its own, so a slow one keeps nobody waiting; one that is too far behind is
+cancelled, as is what nobody wants any more (the stream closed, its task cancelled, or the stream simply gone).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from clearhead.core.errors import ModelError
@@ -51,6 +51,18 @@ class Stream:
             raise StopAsyncIteration
         return event
 
+    async def news(self) -> list[Event]:
+        """All events since the last call, at least one; an empty list after the last one."""
+        first = await anext(self, None)
+        events = [] if first is None else [first]
+        while events and not self._queue.empty():
+            event = self._queue.get_nowait()
+            if event is None:
+                self._queue.put_nowait(None)  # for the next call
+                break
+            events.append(event)
+        return events
+
     async def aclose(self) -> None:
         """Read no further; the request is cancelled."""
         self._ended = True
@@ -80,10 +92,11 @@ class AsyncEngine:
 
     Args:
         engine: nobody else may use it any more.
+        backlog: events that a reader may be behind before its request is cancelled; None = any number.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, *, backlog: int | None = None) -> None:
+        self._engine, self._backlog = engine, backlog
         self._inbox: list[Job] = []
         self._readers: dict[int, Reader] = {}  # the thread's
         self._wake = threading.Condition()
@@ -100,10 +113,15 @@ class AsyncEngine:
         number = await accepted
         return Stream(number, queue, lambda: self.cancel(number))
 
-    def cancel(self, number: int) -> None:
-        """End a request soon; nothing happens if it has ended. May be called from any thread."""
+    def cancel(self, number: int, answer: int | None = None) -> None:
+        """End a request soon, or one of its answers; nothing happens if it has ended. May be called from any thread."""
         with contextlib.suppress(ModelError):  # a closed engine has cancelled everything
-            self._post(lambda: self._drop(number))
+            self._post(lambda: self._drop(number, answer))
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are served."""
+        return self._thread.is_alive() and not self._closing
 
     @property
     def statistics(self) -> Statistics:
@@ -171,9 +189,9 @@ class AsyncEngine:
         else:
             accepted.set_result(number)
 
-    def _drop(self, number: int) -> None:
-        """Cancel a request; its reader is told with the next step."""
-        self._engine.cancel(number)
+    def _drop(self, number: int, answer: int | None = None) -> None:
+        """Cancel a request, or one of its answers; its reader is told with the next step."""
+        self._engine.cancel(number, answer)
 
     def _end(self) -> None:
         """Nobody waits for ever: every stream ends, even if the engine itself is broken."""
@@ -182,8 +200,8 @@ class AsyncEngine:
                 self._drop(number)
             self._tell(self._engine.step())
         left = [(number, reader.answers) for number, reader in self._readers.items()]
-        lost = "the engine has stopped"
-        self._tell([Event(number, 0, finish="failed", error=lost) for number, answers in left for _ in range(answers)])
+        lost = Event(0, 0, finish="failed", error="the engine has stopped", internal=True)
+        self._tell([replace(lost, request=number) for number, answers in left for _ in range(answers)])
 
     def _tell(self, events: list[Event]) -> None:
         """Hand events to their readers, each loop woken once."""
@@ -193,6 +211,8 @@ class AsyncEngine:
             if reader is None:
                 continue
             news[reader.loop].append((reader.queue, event))
+            if self._backlog is not None and reader.queue.qsize() > self._backlog:
+                self._drop(event.request)
             reader.answers -= event.finish is not None
             if not reader.answers:
                 news[reader.loop].append((reader.queue, None))

@@ -251,7 +251,7 @@ class Engine:
         host = logits if all(_plain(each) for each in samples) else logits.cpu()  # where choosers have their numbers
         for row, (each, value, token) in enumerate(zip(samples, largest.tolist(), tokens.tolist(), strict=True)):
             if not math.isfinite(value):
-                self._end(each, "failed", "the model's logits are not numbers")
+                self._end(each, "failed", "the model's logits are not numbers", internal=True)
             elif _plain(each):
                 self._accept(each, token, None, ())
             else:
@@ -264,7 +264,7 @@ class Engine:
             token, log_probability = sample.chooser.choose(logits)
             top = tuple(sample.chooser.top(logits, wanted)) if wanted else ()
         except Exception as error:
-            self._end(sample, "failed", _told(error))
+            self._end(sample, "failed", _told(error), internal=not isinstance(error, ClearheadError))
         else:
             self._accept(sample, token, None if wanted is None else log_probability, top)
 
@@ -287,9 +287,10 @@ class Engine:
 
     # --- ends ---
 
-    def _end(self, sample: Answer, finish: Finish, error: str | None = None) -> None:
+    def _end(self, sample: Answer, finish: Finish, error: str | None = None, *, internal: bool = False) -> None:
         """An answer ends without another token."""
-        self._tell(sample, Event(sample.record.number, sample.index, finish=finish, error=error))
+        number = sample.record.number
+        self._tell(sample, Event(number, sample.index, finish=finish, error=error, internal=internal))
 
     def _tell(self, sample: Answer, event: Event) -> None:
         """Something happened to an answer; after its last event it is forgotten."""
@@ -311,7 +312,7 @@ class Engine:
     def _abandon(self, error: BaseException) -> None:
         """A step broke: its samples end, and the cache, which may be half written, is made anew."""
         for each in list(self.scheduler.running):
-            self._end(self._mine(each), "failed", _told(error))
+            self._end(self._mine(each), "failed", _told(error), internal=True)
         self.scheduler.blocks = Blocks(self._count, self.config.block, shares=self.blocks.shares)
         self.runner = Runner(self.model, self._new_cache())
 

@@ -54,6 +54,7 @@ class Event:
     top: tuple[tuple[int, float], ...] = ()  # the most probable tokens and their log-probabilities
     finish: Finish | None = None  # set in the last event of an answer
     error: str | None = None  # what went wrong, if the finish is `failed`
+    internal: bool = False  # it went wrong in the engine or the model: the request may be right
 
 
 @dataclass

@@ -13,7 +13,7 @@ import math
 from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from pydantic import PositiveInt, model_validator
 
@@ -21,6 +21,8 @@ from clearhead.core.errors import ConfigError
 from clearhead.core.recipe import Section
 from clearhead.generate.blocks import Blocks
 from clearhead.generate.caches.base import Part, Tokens
+
+SPARE = 16  # deadlines of samples that have ended that may be kept
 
 
 class Limits(Section):
@@ -117,6 +119,7 @@ class Scheduler:
         """A sample is done, or not wanted any more. Its siblings go on without it."""
         self._alive -= 1
         sample.ended = True
+        self._forget()
         if sample in self.running:
             self.running.remove(sample)
             self._give_up(sample)
@@ -129,6 +132,12 @@ class Scheduler:
             first, *others = sample.siblings
             sample.siblings, first.siblings = [], others
             self._wait(first)
+
+    def _forget(self) -> None:
+        """Let go of samples that have ended before their deadlines, once most of the deadlines are theirs."""
+        if len(self._deadlines) > 2 * self._alive + SPARE:
+            self._deadlines = [each for each in self._deadlines if not each[-1].ended]
+            heapify(self._deadlines)
 
     def late(self, now: float) -> list[Sample]:
         """The samples whose deadline is past, each told once; whoever asks removes them."""

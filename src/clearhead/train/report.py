@@ -24,8 +24,9 @@ from clearhead.core.recipe import read_recipe
 from clearhead.data.sources import SOURCES, Pair
 from clearhead.generate import SearchConfig, search_all
 from clearhead.model.recorder import recording
+from clearhead.text.readable import Piece, readable
 from clearhead.train.metrics import read_lines
-from clearhead.train.pictures import Chart, Curve, Picture, Piece, chart, heat, readable
+from clearhead.train.pictures import Chart, Curve, Picture, chart, heat
 from clearhead.train.recipe import Recipe
 
 SAMPLES = 10  # sentences translated on the page

@@ -82,5 +82,14 @@ class Translations:
 
     def scores(self, model: Transformer, search: SearchConfig, limit: int = 0) -> dict[str, float | str]:
         """The corpus scores of the translations of the first `limit` pairs, or of all."""
-        outputs = self.translate(model, search, limit)
+        return self.judged(self.translate(model, search, limit))
+
+    def judged(self, outputs: Sequence[str]) -> dict[str, float | str]:
+        """The corpus scores of translations of the first pairs."""
         return score_translations(outputs, [each.target for each in self.pairs[: len(outputs)]], self.language)
+
+    def samples(self, outputs: Sequence[str], count: int = 3) -> list[dict[str, str]]:
+        """A few of these translations to read, always of the same pairs."""
+        places = sorted({index * len(outputs) // count for index in range(count)}) if outputs else []
+        chosen = [(self.pairs[place], outputs[place]) for place in places]
+        return [{"source": pair.source, "output": output, "reference": pair.target} for pair, output in chosen]

@@ -8,27 +8,55 @@ from torch import Tensor
 from clearhead.model.cache import KeyValue
 
 
+class Places:
+    """Positions of the tokens held, (rows, tokens): the same for all blocks, so the first one writes for the others."""
+
+    def __init__(self) -> None:
+        self.buffer = self.now = torch.empty(0, 0)  # (rows, capacity), and what of it is in use
+
+    def extend(self, start: int, positions: Tensor) -> Tensor:
+        """Those before `start` and then these, (rows, new); one and the same tensor for all blocks of a pass."""
+        end = start + positions.shape[1]
+        if end > self.now.shape[1]:
+            if start == 0 or end > self.buffer.shape[1]:
+                self.buffer = _grown(self.buffer, positions, start, _room(end), 1)
+            self.buffer[:, start:end] = positions
+        if end != self.now.shape[1]:
+            self.now = self.buffer[:, :end]
+        return self.now
+
+    def select(self, rows: Tensor) -> None:
+        """Make row i what row `rows[i]` was."""
+        length = self.now.shape[1]
+        if length:
+            self.buffer = self.buffer[rows]
+            self.now = self.buffer[:, :length]
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length`."""
+        self.now = self.now[:, :length]
+
+
 class DenseLayer:
     """One block's keys and values in buffers that double when they are full; for use without gradients."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places) -> None:
         self.length = 0  # tokens held
         self.key = self.value = torch.empty(0)  # (rows, kv_heads, capacity, d_head)
-        self.positions = torch.empty(0)  # (rows, capacity)
+        self.spare: KeyValue | None = None  # buffers that are not in use, for `select` to write into
+        self.places = places
         self.source: KeyValue | None = None
 
     def extend(self, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Append (rows, kv_heads, new, d_head) and positions (rows or 1, new); return all tokens so far."""
         start, end = self.length, self.length + key.shape[2]
-        positions = positions.expand(len(key), -1)  # (rows, new)
         if start == 0 or end > self.key.shape[2]:
-            capacity = max(16, 2 * end)
-            self.key = _grown(self.key, key, start, capacity, 2)
-            self.value = _grown(self.value, value, start, capacity, 2)
-            self.positions = _grown(self.positions, positions, start, capacity, 1)
+            self.key = _grown(self.key, key, start, _room(end), 2)
+            self.value = _grown(self.value, value, start, _room(end), 2)
         self.length = end
-        self.key[:, :, start:end], self.value[:, :, start:end], self.positions[:, start:end] = key, value, positions
-        return self.key[:, :, :end], self.value[:, :, :end], self.positions[:, :end]
+        self.key[:, :, start:end], self.value[:, :, start:end] = key, value
+        there = self.places.extend(start, positions.expand(len(key), -1))
+        return self.key[:, :, :end], self.value[:, :, :end], there
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
         """The encoder's keys and values (sources, kv_heads, source, d_head), computed at the first call."""
@@ -38,9 +66,12 @@ class DenseLayer:
 
     def select(self, rows: Tensor) -> None:
         """Make row i what row `rows[i]` was: beams that changed places, or finished sentences that leave."""
-        if self.length:
-            self.key, self.value = (_picked(each, rows, self.length, 2) for each in (self.key, self.value))
-            self.positions = _picked(self.positions, rows, self.length, 1)
+        if not self.length:
+            return
+        old = (self.key, self.value)
+        spare = self.spare or old
+        self.key, self.value = (_picked(*each, rows, self.length) for each in zip(old, spare, strict=True))
+        self.spare = old
 
     def truncate(self, length: int) -> None:
         """Forget all tokens but the first `length`."""
@@ -56,7 +87,8 @@ class DenseCache:
     """One DenseLayer for each decoder block; rows are sequences (sources times beams)."""
 
     def __init__(self, layers: int) -> None:
-        self._layers = [DenseLayer() for _ in range(layers)]
+        self._places = Places()
+        self._layers = [DenseLayer(self._places) for _ in range(layers)]
 
     def layer(self, index: int) -> DenseLayer:
         """The cache of block `index`."""
@@ -64,11 +96,13 @@ class DenseCache:
 
     def select(self, rows: Tensor) -> None:
         """Rearrange the sequences: row i becomes what row `rows[i]` was."""
+        self._places.select(rows)
         for layer in self._layers:
             layer.select(rows)
 
     def truncate(self, length: int) -> None:
         """Forget all tokens but the first `length`: what was tried and refused."""
+        self._places.truncate(length)
         for layer in self._layers:
             layer.truncate(length)
 
@@ -84,6 +118,11 @@ class DenseCache:
         return sum(each.numel() * each.element_size() for each in tensors)
 
 
+def _room(tokens: int) -> int:
+    """How many tokens a buffer has room for that must take so many."""
+    return max(16, 2 * tokens)
+
+
 def _grown(old: Tensor, new: Tensor, used: int, capacity: int, dim: int) -> Tensor:
     """A buffer of the kind of `new` with room for `capacity` tokens along `dim`, the first `used` ones from `old`."""
     buffer = new.new_empty(*new.shape[:dim], capacity, *new.shape[dim + 1 :])
@@ -92,8 +131,12 @@ def _grown(old: Tensor, new: Tensor, used: int, capacity: int, dim: int) -> Tens
     return buffer
 
 
-def _picked(buffer: Tensor, rows: Tensor, used: int, dim: int) -> Tensor:
-    """These rows of a buffer, (rows, ...); only what is in use is copied."""
-    picked = buffer.new_empty(len(rows), *buffer.shape[1:])
-    torch.index_select(buffer.narrow(dim, 0, used), 0, rows, out=picked.narrow(dim, 0, used))
+def _picked(buffer: Tensor, spare: Tensor, rows: Tensor, used: int) -> Tensor:
+    """These rows of a buffer, (rows, ...); only what is in use is copied.
+
+    They are written into the spare buffer where it has the right size: new memory costs more than to fill it.
+    """
+    shape = (len(rows), *buffer.shape[1:])
+    picked = spare if spare is not buffer and spare.shape == shape else buffer.new_empty(shape)
+    torch.index_select(buffer.narrow(2, 0, used), 0, rows, out=picked.narrow(2, 0, used))
     return picked

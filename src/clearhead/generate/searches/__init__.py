@@ -5,7 +5,7 @@ from clearhead.generate.searches.beam import Beam
 from clearhead.generate.searches.config import SearchConfig
 from clearhead.generate.searches.contrastive import Contrastive
 from clearhead.generate.searches.diverse import DiverseBeam
-from clearhead.generate.searches.doorway import search, search_all
+from clearhead.generate.searches.doorway import search, search_all, search_each
 from clearhead.generate.searches.greedy import Greedy
 from clearhead.generate.searches.scores import PENALTIES
 from clearhead.generate.searches.writer import Writer
@@ -23,4 +23,5 @@ __all__ = [
     "Writer",
     "search",
     "search_all",
+    "search_each",
 ]

@@ -16,7 +16,7 @@ from clearhead.core.errors import ModelError
 from clearhead.generate.searches.base import SEARCHES, Hypothesis, Search
 from clearhead.generate.searches.config import SearchConfig
 from clearhead.generate.searches.coverage import NoCoverage, covering
-from clearhead.generate.searches.scores import Pool, divisor, log_sums
+from clearhead.generate.searches.scores import Pool, divisor, largest, log_sums
 from clearhead.generate.searches.writer import Writer
 
 
@@ -57,7 +57,7 @@ class Beam(Search):
             logits = writer.logits(writer.begin()[:, -1])  # (texts, vocab)
             writer.select(torch.zeros(writer.texts, self.groups, dtype=torch.int64, device=logits.device))
             logits = logits.repeat_interleave(self.groups, dim=0)  # (B, vocab)
-            state = self._start(logits, limits, coverage, writer.eos)
+            state = self._start(logits, limits, coverage, writer)
             pools = state.pools
             while True:
                 coverage.look(writer, len(state.pools))
@@ -68,16 +68,16 @@ class Beam(Search):
                     return self._results(pools)
                 logits = writer.logits(writer.advance(state.tokens[:, :, -1].flatten()))  # (B * K, vocab)
 
-    def _start(self, logits: Tensor, limits: Sequence[int], coverage: NoCoverage, eos: int) -> State:
+    def _start(self, logits: Tensor, limits: Sequence[int], coverage: NoCoverage, writer: Writer) -> State:
         """One beam in each group; the first step makes more of it."""
         most = torch.tensor(limits, device=logits.device).repeat_interleave(self.groups)  # (B,)
         return State(
             pools=[Pool(self.width) for _ in most],
-            tokens=most.new_empty(len(most), 1, 0),
+            tokens=most.new_tensor(writer.forced, dtype=torch.int64).repeat(len(most), 1, 1),  # (B, 1, forced)
             totals=logits.new_zeros(len(most), 1),
             limits=most,
             coverage=coverage,
-            eos=eos,
+            eos=writer.eos,
         )
 
     def _branch(self, state: State, logits: Tensor) -> Branches:
@@ -87,7 +87,7 @@ class Beam(Search):
     def best(self, totals: Tensor, logits: Tensor, sums: Tensor) -> Branches:
         """The 2K best continuations of beams with these totals (B, K), logits (B * K, vocab) and their log-sums."""
         width = min(self.width + 1, logits.shape[1])  # of a beam K go on at most, and one ends
-        best, tokens = logits.topk(width, dim=1)  # (B * K, width)
+        best, tokens = largest(logits, width)  # (B * K, width)
         totals = (totals[:, :, None] + (best - sums).view(*totals.shape, width)).flatten(1)  # (B, K * width)
         totals, index = totals.topk(min(2 * self.width, totals.shape[1]), dim=1)
         return totals, index // width, tokens.view(len(totals), -1).gather(1, index)

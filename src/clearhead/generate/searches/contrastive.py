@@ -42,7 +42,7 @@ class Contrastive(Search):
         self.candidates, self.alpha = candidates, alpha
 
     def run(self, writer: Writer, limits: Sequence[int]) -> list[list[Hypothesis]]:
-        texts = Texts(self.config, limits, writer.eos)
+        texts = Texts(self.config, limits, writer)
         hidden = writer.begin()  # (texts, prompt, d_model)
         seen, logits = F.normalize(hidden, dim=2), writer.logits(hidden[:, -1])
         while True:

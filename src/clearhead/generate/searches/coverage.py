@@ -42,6 +42,8 @@ class Coverage(NoCoverage):
     def look(self, writer: Writer, groups: int) -> None:
         """Note what the newest token of every beam has read, for so many groups of beams."""
         (weights,) = self.record.calls.pop("kernel")  # (texts, heads, rows, source)
+        if self.read is None:  # what all texts begin with
+            weights = weights.sum(dim=2, keepdim=True)  # (texts, heads, 1, source)
         newest = weights.mean(dim=1)  # (texts, rows, source)
         if writer.memory is not None and writer.memory.valid is not None:
             newest = newest.masked_fill(~writer.memory.valid[:, None], 1.0)  # padding needs no attention

@@ -1,6 +1,7 @@
 """The doorway of the searches: a model and texts in, hypotheses out; in batches, for any number of texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -14,7 +15,13 @@ from clearhead.model import Transformer
 
 @torch.inference_mode()
 def search(
-    model: Transformer, sources: Sequence[Sequence[int]], config: SearchConfig, *, bos: int | None = None, eos: int
+    model: Transformer,
+    sources: Sequence[Sequence[int]],
+    config: SearchConfig,
+    *,
+    bos: int | None = None,
+    eos: int,
+    forced: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
     """The best target sequences for each source, or the best continuations of each prompt.
 
@@ -25,6 +32,8 @@ def search(
         config: the method, beams, penalties, limits.
         bos: what an encoder-decoder begins a target with; a decoder-only model needs none.
         eos: what ends a target.
+        forced: what every target has after bos, such as the token of its language. It counts for lengths and their
+            penalty, is certain, and is left out of the hypotheses, as the begin that it is.
 
     Returns:
         For each source its n_best hypotheses, best first; fewer only where no more are possible. An encoder-decoder
@@ -34,12 +43,13 @@ def search(
         ModelError: the model is in training mode, a source is empty or has an unknown token, a prompt is longer than
             the model's positions reach, or the logits are not numbers.
     """
-    check_model(model, bos)
+    check_model(model, bos, forced)
     if not sources:
         return []
-    writer = Writer(model, sources, bos=bos, eos=eos)
+    writer = Writer(model, sources, bos=bos, eos=eos, forced=forced)
     method = SEARCHES.build(config.chosen, config)
-    return method.run(writer, [_limit(model, method, len(each)) for each in sources])
+    found = method.run(writer, [_limit(model, method, len(each)) for each in sources])
+    return [[replace(each, tokens=each.tokens[len(forced) :]) for each in hypotheses] for hypotheses in found]
 
 
 def search_all(
@@ -49,6 +59,7 @@ def search_all(
     *,
     bos: int | None = None,
     eos: int,
+    forced: Sequence[int] = (),
     budget: int = 2_048,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[Hypothesis]]:
@@ -58,15 +69,30 @@ def search_all(
         budget: padded source tokens times beams in one batch.
         progress: called with the number of sources done.
     """
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     results: list[list[Hypothesis]] = [[] for _ in sources]
-    for part in cut([len(sources[index]) * config.beams for index in order], budget):
-        batch = order[part]
-        found = search(model, [sources[index] for index in batch], config, bos=bos, eos=eos)
-        for index, each in zip(batch, found, strict=True):
-            results[index] = each
-        progress(part.stop)
+    found = search_each(model, sources, config, bos=bos, eos=eos, forced=forced, budget=budget)
+    for done, (index, each) in enumerate(found, start=1):
+        results[index] = each
+        progress(done)
     return results
+
+
+def search_each(
+    model: Transformer,
+    sources: Sequence[Sequence[int]],
+    config: SearchConfig,
+    *,
+    bos: int | None = None,
+    eos: int,
+    forced: Sequence[int] = (),
+    budget: int = 2_048,
+) -> Iterator[tuple[int, list[Hypothesis]]]:
+    """The same as soon as a batch is done: the place of a source, and its hypotheses; early sources come early."""
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    batches = [order[part] for part in cut([len(sources[index]) * config.beams for index in order], budget)]
+    for batch in sorted(batches, key=min):
+        found = search(model, [sources[index] for index in batch], config, bos=bos, eos=eos, forced=forced)
+        yield from zip(batch, found, strict=True)
 
 
 def _limit(model: Transformer, method: Search, source: int) -> int:

@@ -21,12 +21,14 @@ class Greedy(Search):
         self.refuse("coverage_penalty", unless=0.0)
 
     def run(self, writer: Writer, limits: Sequence[int]) -> list[list[Hypothesis]]:
-        texts = Texts(self.config, limits, writer.eos)
+        texts = Texts(self.config, limits, writer)
         logits = writer.logits(writer.begin()[:, -1])  # (texts, vocab)
         while True:
             best, tokens = logits.max(dim=1)
             going = texts.write(tokens, best - log_sums(logits)[:, 0])
             if not len(going):
                 return texts.results
-            writer.keep(going, torch.zeros_like(going)[:, None])
-            logits = writer.logits(writer.advance(tokens[going]))
+            if len(going) < len(tokens):
+                writer.keep(going, torch.zeros_like(going)[:, None])
+                tokens = tokens[going]
+            logits = writer.logits(writer.advance(tokens))

@@ -1,6 +1,8 @@
 """What searches share that write one row for each text: what was written, and which texts are done."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,6 +11,17 @@ from clearhead.core.errors import ModelError
 from clearhead.generate.searches.base import Hypothesis
 from clearhead.generate.searches.config import SearchConfig
 from clearhead.generate.searches.scores import divisor
+from clearhead.generate.searches.writer import Writer
+
+
+@dataclass
+class Text:
+    """A text that is being written; plain numbers, since tensors of one row each would cost more than they hold."""
+
+    place: int  # among all texts
+    limit: int  # tokens
+    tokens: list[int]
+    total: float = 0.0  # nats
 
 
 class Texts:
@@ -16,15 +29,13 @@ class Texts:
 
     Args:
         limits: the most tokens of each text, end of sentence included.
-        eos: the token that ends a text.
+        writer: with the texts; knows the token that ends one, and what each begins with.
     """
 
-    def __init__(self, config: SearchConfig, limits: Sequence[int], eos: int) -> None:
-        self.config, self.eos = config, eos
+    def __init__(self, config: SearchConfig, limits: Sequence[int], writer: Writer) -> None:
+        self.config, self.eos = config, writer.eos
         self.results: list[list[Hypothesis]] = [[] for _ in limits]
-        self.places, self.limits = torch.arange(len(limits)), torch.tensor(limits)  # of those that go on, on the CPU
-        self.written = self.places.new_empty(len(limits), 0)  # (texts, tokens)
-        self.totals = torch.zeros(len(limits), dtype=torch.float64)  # (texts,) nats
+        self.going = [Text(place, limit, list(writer.forced)) for place, limit in enumerate(limits)]
 
     def write(self, tokens: Tensor, log_probabilities: Tensor) -> Tensor:
         """Write a token in each text, both (texts,); returns which texts go on, (kept,), on the device of the tokens.
@@ -32,19 +43,22 @@ class Texts:
         Raises:
             ModelError: a log-probability is not a number.
         """
-        self.totals = self.totals + log_probabilities.cpu()
-        if not bool(self.totals.isfinite().all()):
-            raise ModelError("the model's logits are not numbers", remedy="look where training diverged")
-        self.written = torch.cat([self.written, tokens.cpu()[:, None]], dim=1)
-        ended = (self.written[:, -1] == self.eos) | (self.limits <= self.written.shape[1])
-        for index in ended.nonzero()[:, 0].tolist():
-            self.results[int(self.places[index])] = [self._hypothesis(index)]
-        going = (~ended).nonzero()[:, 0]
-        self.places, self.limits = self.places[going], self.limits[going]
-        self.written, self.totals = self.written[going], self.totals[going]
-        return going.to(tokens.device)
+        going = []
+        for row, (text, token, nats) in enumerate(
+            zip(self.going, tokens.tolist(), log_probabilities.tolist(), strict=True)
+        ):
+            text.tokens.append(token)
+            text.total += nats
+            if not math.isfinite(nats):
+                raise ModelError("the model's logits are not numbers", remedy="look where training diverged")
+            if token == self.eos or len(text.tokens) >= text.limit:
+                self.results[text.place] = [self._hypothesis(text)]
+            else:
+                going.append(row)
+        self.going = [self.going[row] for row in going]
+        return torch.tensor(going, dtype=torch.int64, device=tokens.device)
 
-    def _hypothesis(self, index: int) -> Hypothesis:
-        tokens, total = self.written[index].tolist(), float(self.totals[index])
-        score = total / divisor(self.config, len(tokens))
-        return Hypothesis(tokens[:-1] if tokens[-1] == self.eos else tokens, score, total)
+    def _hypothesis(self, text: Text) -> Hypothesis:
+        score = text.total / divisor(self.config, len(text.tokens))
+        kept = text.tokens[:-1] if text.tokens[-1] == self.eos else text.tokens
+        return Hypothesis(kept, score, text.total)

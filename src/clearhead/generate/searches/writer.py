@@ -24,21 +24,30 @@ class Writer:
         texts: ids of each source or prompt; none may be empty.
         bos: what an encoder-decoder begins to write with.
         eos: what ends a text.
+        forced: what every text of an encoder-decoder has after bos; it counts as written.
 
     Raises:
         ModelError: the model is in training mode or encoder-only, a text is empty or has an unknown token, or bos is
             missing.
     """
 
-    def __init__(self, model: Transformer, texts: Sequence[Sequence[int]], *, bos: int | None, eos: int) -> None:
-        check_model(model, bos)
+    def __init__(
+        self,
+        model: Transformer,
+        texts: Sequence[Sequence[int]],
+        *,
+        bos: int | None,
+        eos: int,
+        forced: Sequence[int] = (),
+    ) -> None:
+        check_model(model, bos, forced)
         _check_texts(model, texts)
-        self.model, self.eos = model, eos
+        self.model, self.eos, self.forced = model, eos, list(forced)
         self.cache = DenseCache(model.config.decoder_layers)
         self.memory: Memory | None = None
         self.valid: Tensor | None = None  # (texts, prompt) bool
         reads = bool(model.config.encoder_layers)
-        begun = [[bos or 0]] * len(texts) if reads else texts
+        begun = [[bos or 0, *forced]] * len(texts) if reads else texts
         if reads:
             self.memory = model.encode(*_padded(texts, model, left=False))
         self._prompt, self.valid = _padded(begun, model, left=True)
@@ -118,7 +127,7 @@ class Writer:
         return torch.cat([self.valid, written], dim=1).repeat_interleave(self.rows, dim=0)
 
 
-def check_model(model: Transformer, bos: int | None) -> None:
+def check_model(model: Transformer, bos: int | None, forced: Sequence[int] = ()) -> None:
     """Refuse a model that cannot write; a ModelError."""
     if model.training:
         raise ModelError("a model in training mode drops features at random", remedy="call model.eval() first")
@@ -126,6 +135,11 @@ def check_model(model: Transformer, bos: int | None) -> None:
         raise ModelError("an encoder-only model writes nothing", remedy="use a model with a decoder")
     if model.config.encoder_layers and bos is None:
         raise ModelError("an encoder-decoder begins to write with a token", remedy="pass bos=")
+    if forced and not model.config.encoder_layers:
+        raise ModelError("a decoder-only model begins with its prompt", remedy="put the forced tokens into the prompt")
+    unknown = [each for each in forced if not 0 <= each < len(model.output)]
+    if unknown:
+        raise ModelError("a forced token is unknown", found=unknown[0], expected=f"0 to {len(model.output) - 1}")
 
 
 def _check_texts(model: Transformer, texts: Sequence[Sequence[int]]) -> None:

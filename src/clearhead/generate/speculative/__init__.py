@@ -4,7 +4,7 @@ from clearhead.generate.speculative.base import DRAFTERS, Drafter, Proposal
 from clearhead.generate.speculative.draft_model import DraftModel
 from clearhead.generate.speculative.lookup import Lookup
 from clearhead.generate.speculative.reader import Reader
-from clearhead.generate.speculative.speculation import Speculated, SpeculationConfig, speculate
+from clearhead.generate.speculative.speculation import Speculated, SpeculationConfig, SpeculativeText, speculate
 from clearhead.generate.speculative.verify import Verified, verify
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Reader",
     "Speculated",
     "SpeculationConfig",
+    "SpeculativeText",
     "Verified",
     "speculate",
     "verify",

@@ -24,7 +24,7 @@ class Drafter:
     def __init__(self, model: Transformer, draft: Transformer | None, source: Sequence[int] | None) -> None:
         self.model, self.draft, self.source = model, draft, source
 
-    def propose(self, written: Sequence[int], chooser: Chooser, count: int, eos: int) -> list[Proposal]:
+    def propose(self, written: Sequence[int], chooser: Chooser, count: int, eos: int | None) -> list[Proposal]:
         """At most `count` guesses, one after the other; none after the end of the text.
 
         Args:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import PositiveInt
 
+from clearhead.core.errors import ModelError
 from clearhead.generate.sampling import Chooser
 from clearhead.generate.speculative.base import DRAFTERS, Drafter, Proposal
 from clearhead.model import Transformer
@@ -29,9 +30,12 @@ class Lookup(Drafter):
         longest: PositiveInt = 3,
     ) -> None:
         super().__init__(model, draft, source)
+        if draft is not None:
+            remedy = "leave it out, or use the drafter draft"
+            raise ModelError("the drafter lookup has no use of a draft model", remedy=remedy)
         self.longest = longest
 
-    def propose(self, written: Sequence[int], chooser: Chooser, count: int, eos: int) -> list[Proposal]:
+    def propose(self, written: Sequence[int], chooser: Chooser, count: int, eos: int | None) -> list[Proposal]:
         before = list(self.source or ()) if self.model.config.one_table else []
         text = before + list(written)
         for size in range(min(self.longest, len(written)), 0, -1):

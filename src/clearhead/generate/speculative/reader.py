@@ -19,13 +19,13 @@ class Reader:
     Args:
         model: a decoder-only model or an encoder-decoder, in eval mode.
         source: what an encoder-decoder reads.
-        eos: the token that ends a text.
+        eos: the token that ends a text; None = there is none.
 
     Raises:
         ModelError: the model is in training mode, or keeps something else than one state for each token.
     """
 
-    def __init__(self, model: Transformer, source: Sequence[int] | None, eos: int) -> None:
+    def __init__(self, model: Transformer, source: Sequence[int] | None, eos: int | None) -> None:
         if model.training:
             raise ModelError("a model in training mode drops features at random", remedy="call model.eval() first")
         if not issubclass(cast(type, STACKS.get(model.config.stack.kind)), Blocks):
@@ -35,8 +35,9 @@ class Reader:
         self._memory = self._encoded(source)
         self._forbidden = model.config.pad if model.config.encoder_layers and model.config.pad != eos else None
 
+    @torch.inference_mode()
     def read(self, tokens: Sequence[int], last: int) -> Tensor:
-        """Logits after each of the last tokens of a text, (last, vocab), at least float32.
+        """Logits after each of the last tokens of a text, (last, vocab), at least float32, on the CPU.
 
         What the text begins with in common with the one read before is kept, the rest of that one is withdrawn.
         """
@@ -48,11 +49,12 @@ class Reader:
         mask = OPEN if new.shape[1] == 1 else CAUSAL
         hidden = self.model.decode(new, self._memory, positions=positions, mask=mask, cache=self._cache)
         logits = self.model.logits(hidden[0, -last:])
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.to("cpu", torch.promote_types(logits.dtype, torch.float32))  # where choosers have their numbers
         if self._forbidden is not None:
             logits[:, self._forbidden] = -torch.inf
         return logits
 
+    @torch.inference_mode()
     def _encoded(self, source: Sequence[int] | None) -> Memory | None:
         if not self.model.config.encoder_layers:
             return None

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import torch
 from pydantic import AfterValidator, PositiveInt
+from torch import Tensor
 
 from clearhead.core.errors import ModelError
 from clearhead.core.recipe import Section
@@ -49,20 +50,8 @@ class Speculated:
         return len(self.chosen) / self.passes if self.passes else 0.0
 
 
-@torch.inference_mode()
-def speculate(
-    model: Transformer,
-    prompt: Sequence[int],
-    sampling: SamplingConfig,
-    config: SpeculationConfig,
-    *,
-    max_tokens: int,
-    eos: int,
-    draft: Transformer | None = None,
-    source: Sequence[int] | None = None,
-    spelling: Spelling | None = None,
-) -> Speculated:
-    """Write one text, from the same distribution as token by token; with temperature 0 the same tokens.
+class SpeculativeText:
+    """One text on its way: each step guesses some tokens and judges them.
 
     Args:
         model: a decoder-only model or an encoder-decoder, in eval mode.
@@ -70,38 +59,100 @@ def speculate(
         sampling: how tokens are chosen.
         config: how to guess.
         max_tokens: the most tokens to write, the end of text included.
-        eos: the token that ends the text.
-        draft: a smaller model with the same vocabulary, for the drafter `model`.
+        eos: the token that ends the text; None = there is none.
+        draft: a smaller model with the same vocabulary, for the drafter `draft`.
         source: what an encoder-decoder reads.
         spelling: the bytes of each token, for a constraint.
 
     Raises:
         ModelError: nothing to begin with, a prompt longer than the model's positions, models that do not go together.
     """
-    limit = _limit(model, draft, prompt, max_tokens)
-    drafter = DRAFTERS.build(config.drafter, model, draft, source)
-    chooser = Chooser(sampling, prompt, vocab=len(model.output), eos=eos, spelling=spelling)
-    reader, written, found = Reader(model, source, eos), list(prompt), Speculated()
-    while len(found.chosen) < limit and (not found.chosen or written[-1] != eos):
-        count = min(config.tokens, limit - len(found.chosen) - 1)
-        proposals = drafter.propose(written, chooser.fork(), count, eos) if count else []
-        logits = reader.read([*written, *(each.token for each in proposals)], len(proposals) + 1)
-        chosen, accepted = verify(chooser, proposals, logits, eos)
+
+    def __init__(
+        self,
+        model: Transformer,
+        prompt: Sequence[int],
+        sampling: SamplingConfig,
+        config: SpeculationConfig,
+        *,
+        max_tokens: int,
+        eos: int | None,
+        draft: Transformer | None = None,
+        source: Sequence[int] | None = None,
+        spelling: Spelling | None = None,
+    ) -> None:
+        self.limit, self.eos, self.guesses = _limit(model, prompt, max_tokens), eos, config.tokens
+        self.drafter = DRAFTERS.build(config.drafter, model, draft, source)
+        self.chooser = Chooser(sampling, prompt, vocab=len(model.output), eos=eos, spelling=spelling)
+        self.reader = Reader(model, source, eos)
+        self.text, self.found = list(prompt), Speculated()  # all that the decoder has read or chosen; the new part
+
+    @property
+    def done(self) -> bool:
+        """Whether the text has ended, or reached its limit."""
+        written = self.found.chosen
+        return len(written) >= self.limit or (bool(written) and written[-1].token == self.eos)
+
+    @torch.inference_mode()
+    def step(self) -> tuple[list[Chosen], Tensor]:
+        """Write some tokens, one at least: they, and the model's logits before each, (written, vocab).
+
+        Raises:
+            ModelError: the logits are not numbers, or every token is forbidden.
+        """
+        found = self.found
+        count = min(self.guesses, self.limit - len(found.chosen) - 1)
+        proposals = self.drafter.propose(self.text, self.chooser.fork(), count, self.eos) if count else []
+        logits = self.reader.read([*self.text, *(each.token for each in proposals)], len(proposals) + 1)
+        chosen, accepted = verify(self.chooser, proposals, logits, self.eos)
         found.chosen += chosen
-        written += [each.token for each in chosen]
+        self.text += [each.token for each in chosen]
         found.passes, found.proposed = found.passes + 1, found.proposed + len(proposals)
         found.accepted += accepted
-    return found
+        return chosen, logits[: len(chosen)]
 
 
-def _limit(model: Transformer, draft: Transformer | None, prompt: Sequence[int], most: int) -> int:
-    """The most tokens that may be written: what is asked for, and the positions of both models reach."""
+def speculate(
+    model: Transformer,
+    prompt: Sequence[int],
+    sampling: SamplingConfig,
+    config: SpeculationConfig,
+    *,
+    max_tokens: int,
+    eos: int | None,
+    draft: Transformer | None = None,
+    source: Sequence[int] | None = None,
+    spelling: Spelling | None = None,
+) -> Speculated:
+    """Write one text, from the same distribution as token by token; with temperature 0 the same tokens.
+
+    Arguments and errors are those of `SpeculativeText` and its `step`.
+    """
+    text = SpeculativeText(
+        model,
+        prompt,
+        sampling,
+        config,
+        max_tokens=max_tokens,
+        eos=eos,
+        draft=draft,
+        source=source,
+        spelling=spelling,
+    )
+    while not text.done:
+        text.step()
+    return text.found
+
+
+def _limit(model: Transformer, prompt: Sequence[int], most: int) -> int:
+    """The most tokens that may be written: what is asked for, and the model's positions reach."""
     if not len(prompt):
         raise ModelError("there is nothing to begin with", expected="a prompt of one token or more")
     if most < 1:
         raise ModelError("nothing may be written", found=f"max_tokens {most}", expected="1 or more")
-    reaches = [each.longest_target for each in (model, draft) if each is not None]
-    reach = min((each for each in reaches if each is not None), default=len(prompt) + most)
+    reach = model.longest_target
+    if reach is None:
+        return most
     if len(prompt) > reach:
         expected = f"at most {reach}"
         raise ModelError("a prompt is longer than the model's positions", found=len(prompt), expected=expected)

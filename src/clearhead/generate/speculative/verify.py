@@ -21,7 +21,7 @@ class Verified(NamedTuple):
     accepted: int  # how many of them were guesses
 
 
-def verify(chooser: Chooser, proposals: Sequence[Proposal], logits: Tensor, eos: int) -> Verified:
+def verify(chooser: Chooser, proposals: Sequence[Proposal], logits: Tensor, eos: int | None) -> Verified:
     """Choose as many tokens as the guesses allow, and one more where all are kept and the text has not ended.
 
     Args:

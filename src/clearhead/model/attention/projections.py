@@ -1,6 +1,7 @@
 """From the stream to queries, keys and values: W_Q, W_K and W_V (Vaswani et al., 2017, section 3.2.2)."""
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -79,21 +80,29 @@ class Fused(Projections):
         return dict(zip(("query", "key", "value"), torch.split(self.weight, self.sizes.rows), strict=True))
 
     def all(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = self._products(hidden, self.weight, self.bias, self.sizes.rows)
+        query, key, value = self._products(hidden, 0)
         return query, key, value
 
     def queries(self, hidden: Tensor) -> Tensor:
-        end = self.sizes.rows[0]
-        return self.split(F.linear(hidden, self.weight[:end], None if self.bias is None else self.bias[:end]))
+        return self.split(self.product(hidden, 0, self.sizes.rows[0]))
 
     def keys_values(self, hidden: Tensor) -> KeyValue:
-        start, rows = self.sizes.rows[0], self.sizes.rows[1:]
-        key, value = self._products(hidden, self.weight[start:], None if self.bias is None else self.bias[start:], rows)
+        key, value = self._products(hidden, 1)
         return key, value
 
-    def _products(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: list[int]) -> list[Tensor]:
-        """The outputs of row blocks, each (batch, its heads, length, d_head)."""
+    def product(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """(batch, length, d_model) times these rows of the matrix -> (batch, length, stop - start)."""
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        if stop - start < len(weight):
+            weight, bias = weight[start:stop], None if bias is None else bias[start:stop]
+        return F.linear(hidden, weight, bias)
+
+    def _products(self, hidden: Tensor, first: int) -> list[Tensor]:
+        """The outputs of the row blocks from `first` on, each (batch, its heads, length, d_head)."""
+        rows, start = self.sizes.rows[first:], sum(self.sizes.rows[:first])
         if not _is_read_often(hidden):
-            return [self.split(each) for each in torch.split(F.linear(hidden, weight, bias), rows, dim=-1)]
-        biases = [None] * len(rows) if bias is None else torch.split(bias, rows)
-        return [self.split(F.linear(hidden, *each)) for each in zip(torch.split(weight, rows), biases, strict=True)]
+            together = self.product(hidden, start, start + sum(rows))
+            return [self.split(each) for each in torch.split(together, rows, dim=-1)]
+        ends = list(accumulate(rows, initial=start))
+        return [self.split(self.product(hidden, *each)) for each in pairwise(ends)]

@@ -73,9 +73,7 @@ class Recurrent(Kernel):
         self.kernel, self.layer = kernel, layer
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, relation: Relation) -> Tensor:
-        if not mask.only_padding_and_causal:
-            remedy = "decode with another cache"
-            raise ModelError("sums over all keys can hide nothing but padding and the future", remedy=remedy)
+        _require_summable(mask)
         mixed, self.layer.sums = self.kernel.continued(query, key, value, mask, self.layer.sums)
         return mixed
 
@@ -92,9 +90,11 @@ def recurrent(model: "Transformer") -> Iterator[SumsCache]:
     stand_ins = [Recurrent(_summable(kernel), cache.layer(index)) for index, kernel in enumerate(kernels)]
     for each, stand_in in zip(attentions, stand_ins, strict=True):
         each.kernel = stand_in
+    hook = model.decoder.register_forward_pre_hook(_check_rules)
     try:
         yield cache
     finally:
+        hook.remove()
         for each, kernel in zip(attentions, kernels, strict=True):
             each.kernel = kernel
 
@@ -109,6 +109,19 @@ def _attentions(model: "Transformer") -> list[SelfAttention]:
     if window is not None:
         raise ModelError("sums over all keys cannot forget some", found=f"window {window}", remedy="leave window out")
     return found
+
+
+def _check_rules(decoder: nn.Module, given: tuple[object, ...]) -> None:
+    """Refuse rules before the blocks do without a window that holds all keys of a pass, here only the new ones."""
+    for each in given:
+        if isinstance(each, AttentionMask):
+            _require_summable(each)
+
+
+def _require_summable(mask: AttentionMask) -> None:
+    if not mask.only_padding_and_causal:
+        remedy = "decode with another cache"
+        raise ModelError("sums over all keys can hide nothing but padding and the future", remedy=remedy)
 
 
 def _summable(kernel: nn.Module) -> Linear:

@@ -38,12 +38,14 @@ class TranslationTask(Task):
         return batch_stream(self.recipe, self.materials.stores, (self.source, self.target), place, world)
 
     def validate(self, learner: nn.Module) -> Scores:
-        """Loss, and BLEU by greedy search on the first sentences."""
+        """Loss, and by greedy search on the first sentences BLEU and a few samples."""
         model, valid = self.objective.product(learner), self.materials.valid
         metrics: Scores = dict(valid.loss(model))
         if (self.recipe.train.metric or self.metrics[0]) == "bleu":
-            scores = valid.scores(model, SearchConfig(beams=1), self.recipe.train.bleu_sentences)
+            outputs = valid.translate(model, SearchConfig(beams=1), self.recipe.train.bleu_sentences)
+            scores = valid.judged(outputs)
             metrics |= {"bleu": scores["bleu"], "bleu_lowercased": scores["bleu_tokenized_lowercased"]}
+            metrics["samples"] = valid.samples(outputs)
         return metrics
 
     def quality(self, learner: nn.Module, split: str) -> Scores:

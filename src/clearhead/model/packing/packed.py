@@ -1,0 +1,81 @@
+"""A model -> one that only reads, with every product by a matrix packed."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import chain
+
+from torch import Tensor, nn
+
+from clearhead.core.errors import ModelError
+from clearhead.core.registry import Choice
+from clearhead.model.attention.projections import Fused
+from clearhead.model.head import Head
+from clearhead.model.packing.base import PRODUCTS, Product
+from clearhead.model.transformer import Transformer
+
+DEFAULT = Choice(kind="columns")
+
+
+def packed(model: Transformer, product: Choice = DEFAULT) -> Transformer:
+    """A model for reading only: it computes as this one does, and shares what is not packed with it.
+
+    Args:
+        model: in eval mode; it stays as it is.
+        product: how matrices are kept.
+
+    Raises:
+        ModelError: the model is in training mode.
+        ConfigError: there is no such product.
+    """
+    if model.training:
+        raise ModelError("a model in training mode changes its weights", remedy="call model.eval() first")
+    PRODUCTS.check(product)
+    shared = {id(each): each for each in chain(model.parameters(), model.buffers())}
+    reader = deepcopy(model, shared)
+    for parent in list(reader.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) in PACKED:
+                setattr(parent, name, PACKED[type(child)](child, product))
+    if reader.head.linear:
+        reader.head = PackedHead(reader.head, product)
+    return reader
+
+
+def _linear(linear: nn.Linear, product: Choice) -> Product:
+    return PRODUCTS.build(product, linear.weight, linear.bias)
+
+
+class PackedFused(Fused):
+    """Fused projections that pack those rows together that are asked for together."""
+
+    def __init__(self, fused: Fused, choice: Choice) -> None:
+        nn.Module.__init__(self)
+        self.sizes, self.weight, self.bias, self.choice = fused.sizes, fused.weight, fused.bias, choice
+        self.packed = nn.ModuleDict()
+
+    def product(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        name = f"{start}-{stop}"
+        if name not in self.packed:
+            bias = None if self.bias is None else self.bias[start:stop]
+            self.packed[name] = PRODUCTS.build(self.choice, self.weight[start:stop], bias)
+        multiplied: Tensor = self.packed[name](hidden)
+        return multiplied
+
+
+class PackedHead(Head):
+    """A head whose last map is packed."""
+
+    def __init__(self, head: Head, choice: Choice) -> None:
+        nn.Module.__init__(self)
+        self.head, self.matrix, self.bias = head, head.matrix, head.bias
+        self.last = PRODUCTS.build(choice, head.matrix, head.bias)
+
+    def transform(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        return self.head.transform(hidden, valid)
+
+    def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        scores: Tensor = self.last(self.transform(hidden, valid))
+        return scores
+
+
+PACKED: dict[type[nn.Module], Callable[..., nn.Module]] = {nn.Linear: _linear, Fused: PackedFused}
