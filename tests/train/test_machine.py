@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from clearhead.core.allocator import allocator
 from clearhead.core.errors import CheckpointError
 from clearhead.core.processes import World
 from clearhead.core.registry import Choice
@@ -20,14 +21,14 @@ def test_device_format_processes_and_kernels_are_told(tiny, kind):
     told = machine.told(recipe, recipe.model, parallel_of(Choice(kind=kind), World(0, 2)))
     expected = f"cpu, bfloat16 (auto), 2 processes x 3 threads ({kind}), attention dot (own kernel up to 512 keys"
     assert told.startswith(expected)
-    assert told.endswith("adam, recomputing blocks")
+    assert told.endswith(f"adam, memory from {allocator()}, recomputing blocks")
 
 
 def test_what_the_recipe_says_is_not_called_automatic(tiny):
     told = Machine(CPU, torch.float32, 1).told(
         tiny(), ModelConfig(attention="cosine"), parallel_of(Choice(kind="shard"), World())
     )
-    assert told == "cpu, float32, 1 process x 1 threads, attention cosine, adam"
+    assert told == f"cpu, float32, 1 process x 1 threads, attention cosine, adam, memory from {allocator()}"
 
 
 def test_the_measured_product_is_that_of_the_model(tiny):

@@ -23,6 +23,9 @@ from clearhead.train.workers import free_port
 
 PLAN = ("train.accumulate=2", "train.updates=4", "train.log_every=1", "train.validate_every=2", "train.metric=loss")
 PLAN += ("train.checkpoint_every=2", "model.dropout=0.0")
+PLAN += (
+    "train.optimizer={kind: adam, epsilon: 1.0e-4}",
+)  # the bias of keys has a gradient of rounding alone: not scaled up
 WAYS = {
     "alone": ("train.processes=1",),
     "replicated": ("train.processes=2", "train.parallel=replicate"),

@@ -32,6 +32,7 @@ def test_two_processes_train_as_one(tiny, tmp_path):
     run(tiny(*PLAN, "model.dropout=0.0", "train.processes=2"), tmp_path / "two")
     for one, two in zip(record(tmp_path / "one"), record(tmp_path / "two"), strict=True):
         assert one.pop("kind") == two.pop("kind")
+        assert one.pop("samples", None) == two.pop("samples", None)
         assert one == pytest.approx(two, rel=1e-6, abs=1e-6)
     one, two = (read_weights(tmp_path / each / "model.safetensors") for each in ("one", "two"))
     for name, tensor in one.items():
