@@ -93,7 +93,7 @@ def _code(part: str) -> dict[str, Any]:
     """Where a part is written, from the top of the repository."""
     module, _, name = part.partition(":")
     home = importlib.import_module(module)
-    found = getattr(home, name)
+    found = inspect.unwrap(getattr(home, name))
     try:
         file, line = inspect.getsourcefile(found), inspect.getsourcelines(found)[1]
     except (TypeError, OSError):  # a constant has no lines of its own
