@@ -2,6 +2,7 @@
 
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -137,6 +138,17 @@ def test_a_look_is_not_seen_by_others_nor_does_it_see_them(make):
         thread.join()
     assert others == [0]
     assert all(np.array_equal(each.attention[0].weights, looks[0].attention[0].weights) for each in looks)
+
+
+def test_many_may_look_at_the_same_time(make):
+    inside, texts = Inside(make("decoder-only")), ["ab ac", "b", "acab bca", "cc a"] * 5
+    alone = [inside.look(text) for text in texts[:4]]
+    with ThreadPoolExecutor(4) as pool:
+        looks = list(pool.map(inside.look, texts))
+    for number, each in enumerate(looks):
+        assert len(each.attention) == len(alone[number % 4].attention)
+        for left, right in zip(each.attention, alone[number % 4].attention, strict=True):
+            np.testing.assert_array_equal(left.weights, right.weights)
 
 
 def test_a_twin_has_the_same_weights_and_no_more(make):

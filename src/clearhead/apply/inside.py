@@ -4,6 +4,7 @@ look = Inside(model).look("the cat sat")
 look.attention[0].weights[1]  # the second head of the first layer, (queries, keys)
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class Alignment:
 
 
 class Inside:
-    """Looks inside a model that others may be using at the same time.
+    """Looks inside a model that others may be using at the same time, from any number of threads.
 
     Args:
         model: with a tokenizer.
@@ -73,6 +74,7 @@ class Inside:
         self.model, self.bundle = model, model.bundle
         self.framing = Framing(model.bundle)
         self._twin = twin(model.bundle.model)
+        self._alone = threading.Lock()  # a recording sees all that its modules compute, so one text at a time
 
     @property
     def limit(self) -> int:
@@ -93,10 +95,10 @@ class Inside:
         """
         encoder, decoder = self._ids(text, target)
         config = self._twin.config
-        with torch.inference_mode(), recording(self._twin, (*TAPS, *LENS_TAPS)) as record:
-            self._run(encoder, decoder)
         tokenizer = self.bundle.target
-        with torch.inference_mode():
+        with self._alone, torch.inference_mode():
+            with recording(self._twin, (*TAPS, *LENS_TAPS)) as record:
+                self._run(encoder, decoder)
             found = lens(self._twin, record, tokenizer)
             positions = pictures(self._twin)
         return Look(
@@ -121,7 +123,7 @@ class Inside:
         encoder, decoder = self._ids(source, output)
         if len(decoder) < 2:
             raise DataError("there is no token in the output", remedy="give a translation")
-        with torch.inference_mode(), recording(self._twin) as record:
+        with self._alone, torch.inference_mode(), recording(self._twin) as record:
             self._run(encoder, decoder[:-1])
         layers = [each.weights.mean(axis=0) for each in _attention(record, causal=True) if each.site == "cross"]
         if not layers:
