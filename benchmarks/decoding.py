@@ -57,7 +57,8 @@ def main() -> None:
             for work in GROUPS[group](Path(folder), tiny=plan.tiny):
                 measure(work, plan.rounds, threads, rows, ratios)
         if not plan.tiny:
-            publish(f"Decoding: {group}", f"python -m benchmarks.decoding --works {group}", rows, ratios)
+            command = f"python -m benchmarks.decoding --works {group} --rounds {plan.rounds}"
+            publish(f"Decoding: {group}", command, rows, ratios)
 
 
 def measure(work: Work, rounds: int, choices: Sequence[int], rows: list[Row], ratios: dict[str, float]) -> None:

@@ -52,7 +52,9 @@ def main() -> None:
     if plan.tiny:
         print(*rows, ratios, sep="\n")
     else:
-        publish("Serving", "python -m benchmarks.serving", rows, ratios)
+        clients = " ".join(map(str, plan.clients))
+        settings = f"--clients {clients} --rounds {plan.rounds} --requests {plan.requests}"
+        publish("Serving", f"python -m benchmarks.serving {settings}", rows, ratios)
 
 
 def _opened(server: Server, words: list[str]) -> bool:
