@@ -10,25 +10,19 @@ from clearhead.apply.completing import Answer, Completer, Wish
 from clearhead.apply.writing import Writer
 from clearhead.bundle import Bundle
 from clearhead.core.errors import ClearheadError, ModelError
-from clearhead.generate.request import Completion, Event, Finish, Request
+from clearhead.generate.request import Completion, Event, Finish, Pace, Request
 from clearhead.generate.sampling import Chooser, Chosen
 from clearhead.generate.speculative import DRAFTERS, SpeculationConfig, SpeculativeText
 from clearhead.text import Tokenizer
 
 
 @dataclass
-class Guesses:
+class Guesses(Pace):
     """What guessing was worth so far."""
 
-    requests: int = 0
-    answers: int = 0  # ended, for whatever reason
     passes: int = 0  # calls of the model
     proposed: int = 0  # tokens that were guessed
     accepted: int = 0  # guesses that were kept
-    chosen_tokens: int = 0
-    seconds: float = 0.0
-    answered: int = 0  # that have had a first token
-    first_token_seconds: float = 0.0  # summed over `answered`
 
     @property
     def acceptance_rate(self) -> float:
@@ -39,16 +33,6 @@ class Guesses:
     def tokens_per_pass(self) -> float:
         """Tokens for each call of the model; 1 is what plain decoding has."""
         return self.chosen_tokens / self.passes if self.passes else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens written in a second."""
-        return self.chosen_tokens / self.seconds if self.seconds else 0.0
-
-    @property
-    def mean_first_token_seconds(self) -> float:
-        """How long the first token took, on average."""
-        return self.first_token_seconds / self.answered if self.answered else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

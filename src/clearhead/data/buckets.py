@@ -6,6 +6,8 @@
 Widths are lengths rounded up to a multiple of `STEP`. Batches then come in few shapes, for which kernels and memory are
 ready from the last time, and there is less padding on all sides together: rows whose last side differs by a token or
 two can be sorted by the sides before it.
+
+The order is a function of seed and epoch, so a run can continue at any batch. Memory holds one pool.
 """
 
 import functools

@@ -93,26 +93,32 @@ class Load:
 
 
 @dataclass
-class Statistics:
-    """What an engine has done since it was made, and what it holds now."""
+class Pace:
+    """How many tokens were written for how many requests, and how fast."""
 
-    steps: int = 0  # model steps
-    seconds: float = 0.0  # spent in steps
-    read_tokens: int = 0  # of prompts and sources, those read anew after a preemption included
-    chosen_tokens: int = 0
     requests: int = 0  # submitted
     answers: int = 0  # ended, for whatever reason
+    chosen_tokens: int = 0
+    seconds: float = 0.0  # of computing
     answered: int = 0  # that have had a first token
     first_token_seconds: float = 0.0  # summed over `answered`
-    preemptions: int = 0
-    load: Load = field(default_factory=Load)
 
     @property
     def tokens_per_second(self) -> float:
-        """Chosen tokens in a second of steps."""
+        """Chosen tokens in a second of computing."""
         return self.chosen_tokens / self.seconds if self.seconds else 0.0
 
     @property
     def mean_first_token_seconds(self) -> float:
         """How long an answer's first token took, on average."""
         return self.first_token_seconds / self.answered if self.answered else 0.0
+
+
+@dataclass
+class Statistics(Pace):
+    """What an engine has done since it was made, and what it holds now."""
+
+    steps: int = 0  # model steps
+    read_tokens: int = 0  # of prompts and sources, those read anew after a preemption included
+    preemptions: int = 0
+    load: Load = field(default_factory=Load)

@@ -14,12 +14,10 @@ from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice
 from clearhead.serve.answers import Answers, Piece
 from clearhead.serve.config import ServeConfig
-from clearhead.serve.errors import Json
 from clearhead.serve.hall import Hall, Served
 from clearhead.serve.openai.asking import WAYS, Asked, TopLogprobs, check_constraint, prepared, refuse, require_writer
 from clearhead.serve.openai.forms import Form, Whole
 from clearhead.serve.openai.logprobs import of_chat
-from clearhead.serve.sse import EventStream
 
 TURNS = {"developer": "system"}  # roles that templates do not know -> those that they do
 
@@ -147,10 +145,7 @@ def routes(hall: Hall, config: ServeConfig) -> APIRouter:
         request = served.model.completer.continuing(prompt, wish)
         form = Conversations(served, wish)
         answers = await Answers.begin(hall, served, [request], wish, started=started)
-        if asked.stream:
-            write = partial(form.stream, answers, tells_usage=asked.tells_usage)
-            return EventStream(write, seconds=config.read_seconds)
-        return Json(await form.answered(answers))
+        return await form.response(answers, asked, config)
 
     return router
 

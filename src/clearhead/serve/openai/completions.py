@@ -15,12 +15,10 @@ from clearhead.core.errors import ConfigError, DataError
 from clearhead.generate import Request
 from clearhead.serve.answers import Answers, Piece
 from clearhead.serve.config import ServeConfig
-from clearhead.serve.errors import Json
 from clearhead.serve.hall import Hall, Served
 from clearhead.serve.openai.asking import WAYS, Asked, TopLogprobs, prepared, refuse, require_writer
 from clearhead.serve.openai.forms import Form, Whole
 from clearhead.serve.openai.logprobs import of_completion
-from clearhead.serve.sse import EventStream
 
 Tokens = Annotated[list[NonNegativeInt], Field(min_length=1)]
 MAX_TOKENS = 16  # OpenAI's default
@@ -85,10 +83,7 @@ def routes(hall: Hall, config: ServeConfig) -> APIRouter:
         echoes = [_text(served, each) for each in prompts] if asked.echo else []
         form = Completions(served, wish, [each for each in echoes for _ in range(wish.n)], len(prompts))
         answers = await Answers.begin(hall, served, requests, wish, started=started)
-        if asked.stream:
-            write = partial(form.stream, answers, tells_usage=asked.tells_usage)
-            return EventStream(write, seconds=config.read_seconds)
-        return Json(await form.answered(answers))
+        return await form.response(answers, asked, config)
 
     return router
 

@@ -3,13 +3,18 @@
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
+
+from starlette.responses import Response
 
 from clearhead.core.errors import ClearheadError
 from clearhead.generate import Event
 from clearhead.serve.answers import Answers, Piece
-from clearhead.serve.errors import told
-from clearhead.serve.sse import DONE, Tell, event
+from clearhead.serve.config import ServeConfig
+from clearhead.serve.errors import Json, told
+from clearhead.serve.openai.asking import Asked
+from clearhead.serve.sse import DONE, EventStream, Tell, event
 
 
 @dataclass
@@ -51,6 +56,13 @@ class Form:
     def parts(self, piece: Piece) -> list[dict[str, Any]]:
         """The parts of a stream that tell a piece; the answer so far does not hold it yet."""
         raise NotImplementedError
+
+    async def response(self, answers: Answers, asked: Asked, config: ServeConfig) -> Response:
+        """What the client wished: all answers at once, or a stream of events."""
+        if asked.stream:
+            write = partial(self.stream, answers, tells_usage=asked.tells_usage)
+            return EventStream(write, seconds=config.read_seconds)
+        return Json(await self.answered(answers))
 
     async def answered(self, answers: Answers) -> dict[str, Any]:
         """All answers at once."""
