@@ -26,8 +26,9 @@ class Fit:
     joint: bool  # one vocabulary
 
 
+BLEUS = ("bleu", "bleu_tokenized_lowercased")  # of translations; the second for text without capitals
 FITS = {
-    "translation": Fit(SOURCES, ("language", "filter", "subword_dropout"), ("bleu", "loss"), joint=False),
+    "translation": Fit(SOURCES, ("language", "filter", "subword_dropout"), (*BLEUS, "loss"), joint=False),
     "text": Fit(CORPORA, ("reading",), ("loss",), joint=True),
     "labels": Fit(LABELLED, (), ("accuracy", "macro_f1", "loss"), joint=True),
 }

@@ -30,7 +30,7 @@ def _loaded(path: str) -> str:
 Plugin = Annotated[str, AfterValidator(_loaded)]
 
 
-Metric = Literal["bleu", "loss", "accuracy", "macro_f1"]
+Metric = Literal["bleu", "bleu_tokenized_lowercased", "loss", "accuracy", "macro_f1"]
 
 
 class DataConfig(Section):

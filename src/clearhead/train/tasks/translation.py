@@ -11,6 +11,7 @@ from clearhead.core.processes import World
 from clearhead.data.buckets import Place
 from clearhead.generate import SearchConfig
 from clearhead.model import Transformer
+from clearhead.train.fitting import BLEUS
 from clearhead.train.materials import gather
 from clearhead.train.recipe import Recipe
 from clearhead.train.report import write_report
@@ -23,7 +24,7 @@ from clearhead.train.validation import Translations
 class TranslationTask(Task):
     """Parallel stores in, BLEU of the model's own translations out."""
 
-    metrics = ("bleu", "loss")
+    metrics = (*BLEUS, "loss")
 
     def __init__(self, recipe: Recipe, out: Path) -> None:
         super().__init__(recipe, out)
@@ -41,10 +42,10 @@ class TranslationTask(Task):
         """Loss, and by greedy search on the first sentences BLEU and a few samples."""
         model, valid = self.objective.product(learner), self.materials.valid
         metrics: Scores = dict(valid.loss(model))
-        if (self.recipe.train.metric or self.metrics[0]) == "bleu":
+        if (self.recipe.train.metric or self.metrics[0]) in BLEUS:
             outputs = valid.translate(model, SearchConfig(beams=1), self.recipe.train.bleu_sentences)
             scores = valid.judged(outputs)
-            metrics |= {"bleu": scores["bleu"], "bleu_lowercased": scores["bleu_tokenized_lowercased"]}
+            metrics |= {name: scores[name] for name in BLEUS}
             metrics["samples"] = valid.samples(outputs)
         return metrics
 
