@@ -7,7 +7,7 @@ import torch
 
 from clearhead.model import Transformer
 
-PRODUCTS = {"float32": "columns", "int8": "int8"}  # precision -> our way to keep matrices
+PRODUCTS = {"float32": "float32", "int8": "int8"}  # precision -> our way to keep matrices
 Texts = list[list[int]]  # tokens that were written
 
 

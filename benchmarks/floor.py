@@ -1,16 +1,23 @@
 """What the processor allows: FLOPs of a step over the measured peak of matrix products."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from clearhead.core.devices import cores, matmul_seconds
 
 ROWS, INNER, COLUMNS = 4096, 512, 2048
-VOCABULARY = 8_000
 
 
-def training_floor(sizes: dict[str, int], precision: str) -> float:
-    """Target tokens a second if a step were nothing but its matrix products at the peak, all cores busy."""
-    return peak(precision) / (3 * forward_flops(sizes))
+def training_floor(model: Mapping[str, Any], precision: str) -> float:
+    """Target tokens a second if a step were nothing but its matrix products at the peak, all cores busy.
+
+    Args:
+        model: its sizes, and `sources`, the source tokens for each target token.
+        precision: of the products.
+    """
+    return peak(precision) / (3 * forward_flops(model))
 
 
 def peak(precision: str) -> float:
@@ -19,9 +26,15 @@ def peak(precision: str) -> float:
     return 2 * ROWS * INNER * COLUMNS / matmul_seconds(getattr(torch, precision), ROWS, INNER, COLUMNS)
 
 
-def forward_flops(sizes: dict[str, int]) -> float:
-    """FLOPs of the linear maps for one token on each side; the scores of short texts are left out."""
-    width, inner = sizes["d_model"], sizes["d_ff"]
-    encoder = 2 * (4 * width * width + 2 * width * inner) * sizes["encoder_layers"]
-    decoder = 2 * (8 * width * width + 2 * width * inner) * sizes["decoder_layers"]
-    return encoder + decoder + 2 * width * VOCABULARY
+def forward_flops(model: Mapping[str, Any]) -> float:
+    """FLOPs for one target token and its share of the source.
+
+    Linear maps, and for a text alone the scores and mixtures of attention, half of whose square is seen; those of
+    sentences are too short to count.
+    """
+    width, sources = model["d_model"], model["sources"]
+    square, feedforward = 2 * width * width, 4 * width * model["d_ff"]
+    encoder = model["encoder_layers"] * (4 * square + feedforward) * sources
+    crossing = square * (2 + 2 * sources) if model["encoder_layers"] else 2 * width * model["length"]
+    decoder = model["decoder_layers"] * (4 * square + feedforward + crossing)
+    return float(encoder + decoder + 2 * width * model["target_vocab"])

@@ -11,6 +11,7 @@ from clearhead.core.errors import ConfigError, DataError, ModelError
 from clearhead.generate.engine import Engine, EngineConfig, Record
 from clearhead.generate.request import Completion, Event, Request
 from clearhead.generate.sampling import SamplingConfig, Spelling
+from clearhead.model import Transformer
 from clearhead.text.spelling import spelling
 
 
@@ -45,15 +46,16 @@ class Completer:
     Args:
         bundle: model and tokenizers.
         config: of the engine.
+        model: computes in place of the bundle's model, as a packed copy of it does.
 
     Raises:
         ModelError: the model has no decoder.
         TokenizerError: it came without a tokenizer.
     """
 
-    def __init__(self, bundle: Bundle, config: EngineConfig | None = None) -> None:
+    def __init__(self, bundle: Bundle, config: EngineConfig | None = None, *, model: Transformer | None = None) -> None:
         self.bundle = bundle
-        self.engine = Engine(bundle.model, config, eos=bundle.target.eos)
+        self.engine = Engine(model or bundle.model, config, eos=bundle.target.eos)
 
     def request(self, text: str, wish: Wish) -> Request:
         """The request that a text stands for: its continuation, or what an encoder-decoder makes of it."""

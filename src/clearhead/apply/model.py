@@ -17,21 +17,27 @@ from clearhead.bundle import Bundle, damaged
 from clearhead.core.devices import pick_device
 from clearhead.core.errors import BundleError, DataError, ModelError
 from clearhead.core.files import read_text
+from clearhead.core.registry import Choice
 from clearhead.generate import Hypothesis, SamplingConfig, SearchConfig, search_each
 from clearhead.generate.engine import EngineConfig
 from clearhead.generate.request import Request
+from clearhead.model import Transformer
+from clearhead.model.packing import PRODUCTS, packed
 
+EXACT = "float32"
 Found = list[tuple[str, Hypothesis]]  # translations of one text, best first, each with its tokens and scores
 
 
-def load(folder: str | Path, *, device: str = "cpu", engine: EngineConfig | None = None) -> "Model":
+def load(
+    folder: str | Path, *, device: str = "cpu", engine: EngineConfig | None = None, weights: str = EXACT
+) -> "Model":
     """Open the bundle of a run or an export; a BundleError names what is missing or damaged."""
     bundle = Bundle.load(Path(folder))
     template = Path(folder) / "chat_template.jinja"
     if template.is_file():
         bundle.history["chat_template"] = read_text(template, BundleError)
     try:
-        return Model(bundle, device=device, engine=engine)
+        return Model(bundle, device=device, engine=engine, weights=weights)
     except ValidationError as error:
         raise damaged(error, Path(folder) / "generation_config.json") from None
 
@@ -43,11 +49,20 @@ class Model:
         bundle: model and tokenizers.
         device: where to compute; `auto` takes a GPU if there is one.
         engine: cache and limits of what continues texts.
+        weights: how matrices are multiplied when texts are written: float32, or int8 on a CPU.
+
+    Raises:
+        ConfigError: unknown weights.
+        ModelError: int8 weights on another device than a CPU.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", engine: EngineConfig | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: str = "cpu", engine: EngineConfig | None = None, weights: str = EXACT
+    ) -> None:
         self.bundle, self.engine = bundle, engine or EngineConfig()
-        self.device = pick_device(device)
+        self.device, self.weights = pick_device(device), PRODUCTS.check(Choice(kind=weights))
+        if self.device.type != "cpu" and weights != EXACT:
+            raise ModelError(f"{weights} weights are for a CPU", found=self.device, remedy=f"use {EXACT} weights")
         bundle.model.to(self.device).eval()
         self.search = SearchConfig.model_validate(bundle.search)
 
@@ -84,7 +99,7 @@ class Model:
         spoken = [index for index, each in enumerate(sources) if each]
         silent = [index for index, each in enumerate(sources) if not each]
         found = search_each(
-            self.bundle.model,
+            self.writer,
             [sources[index] for index in spoken],
             search or self.search,
             bos=bos,
@@ -237,7 +252,13 @@ class Model:
     @cached_property
     def completer(self) -> Completer:
         """The engine behind `generate`, `stream`, `complete` and `chat`."""
-        return Completer(self.bundle, self.engine)
+        return Completer(self.bundle, self.engine, model=self.writer)
+
+    @cached_property
+    def writer(self) -> Transformer:
+        """The model that searches and the engine compute with: on a CPU a packed one, which shares what it can."""
+        model = self.bundle.model
+        return packed(model, self.weights) if self.device.type == "cpu" and model.config.decoder_layers else model
 
     def _writing(self, speculation: Speculation | None) -> Completer | Speculator:
         """Who answers requests."""

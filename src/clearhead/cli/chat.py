@@ -11,7 +11,7 @@ import typer
 
 from clearhead.cli.groups import grouped
 from clearhead.cli.lines import standard_input
-from clearhead.cli.options import Device, ModelFolder
+from clearhead.cli.options import Device, ModelFolder, Weights
 from clearhead.cli.sampling import CacheKind, Guessing, Writing, engine_of
 from clearhead.core.errors import DataError
 
@@ -30,6 +30,7 @@ def command(
     guessing: Guessing,
     cache: CacheKind = None,
     device: Device = "cpu",
+    weights: Weights = "float32",
 ) -> None:
     """Talk with a model; each line is a message. /reset begins anew, /quit ends, Ctrl-C stops an answer.
 
@@ -39,7 +40,7 @@ def command(
 
     wish = Wish(max_tokens=writing.max_tokens, stop=writing.stops, sampling=writing.sampling())
     engine, speculation = engine_of(cache or "paged"), guessing.speculation(cache=cache, device=device)
-    loaded = load(model, device=device, engine=engine)
+    loaded = load(model, device=device, engine=engine, weights=weights)
     loaded.require_chat()
     Conversation(loaded, system, wish, speculation).run()
 

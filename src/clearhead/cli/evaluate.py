@@ -13,6 +13,7 @@ from clearhead.cli.options import (
     Device,
     LengthPenalty,
     ModelFolder,
+    Weights,
     print_json,
     print_table,
     require_file,
@@ -41,6 +42,7 @@ def command(
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
     device: Device = "cpu",
+    weights: Weights = "float32",
     json: AsJson = False,
 ) -> None:
     """Score a model: of a translator BLEU, chrF and loss; of a language model perplexity and bits per byte; of a
@@ -58,8 +60,10 @@ def command(
 
     if data is not None and source is None and target is None and not data.exists():
         require_file(data)
-    loaded = load(model, device=device)
+    loaded = load(model, device=device, weights=weights)
     if loaded.bundle.model.config.kind != "encoder-decoder":
+        if weights != "float32":
+            raise UsageError("weights are chosen for what writes translations", where=f"--weights {weights}")
         _other(loaded, data, settings or [], as_json=json)
         return
     pairs = _pairs(source, target, data)

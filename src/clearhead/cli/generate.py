@@ -9,7 +9,7 @@ import typer
 from clearhead.cli.chunks import chunks
 from clearhead.cli.groups import grouped
 from clearhead.cli.lines import one_line
-from clearhead.cli.options import AsJson, Device, ModelFolder, print_json
+from clearhead.cli.options import AsJson, Device, ModelFolder, Weights, print_json
 from clearhead.cli.sampling import CacheKind, Guessing, Writing, engine_of
 from clearhead.cli.telling import LogProbabilities, Stats, of_engine, require_json, tell
 from clearhead.core.errors import ModelError
@@ -35,6 +35,7 @@ def command(
     stats: Stats = False,
     as_json: AsJson = False,
     device: Device = "cpu",
+    weights: Weights = "float32",
 ) -> None:
     """Continue texts; what an encoder-decoder makes of them.
 
@@ -57,7 +58,7 @@ def command(
         log_probabilities=log_probabilities,
     )
     engine, speculation = engine_of(cache or "dense"), guessing.speculation(cache=cache, device=device)
-    loaded = load(model, device=device, engine=engine)
+    loaded = load(model, device=device, engine=engine, weights=weights)
     if texts and len(texts) == n == 1 and not as_json:
         _stream(loaded, texts[0], wish, speculation)
     elif as_json:

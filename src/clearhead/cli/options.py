@@ -12,6 +12,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="End standard output with o
 ModelFolder = Annotated[Path, typer.Argument(help="Folder of a run or of a bundle.", metavar="MODEL")]
 Beams = Annotated[int | None, typer.Option(min=1, help="Hypotheses kept for each sentence; 1 = greedy.")]
 LengthPenalty = Annotated[float | None, typer.Option(help="Exponent of the length penalty.")]
+Weights = Annotated[
+    str, typer.Option(help="float32, or int8: on a CPU faster, and nearly the same numbers.", metavar="KIND")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clearhead.cli.options import Device
+from clearhead.cli.options import Device, Weights
 from clearhead.core.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def command(
     grace: Annotated[float | None, typer.Option(help="Seconds for what runs when the server is stopped.")] = None,
     cache: Annotated[str, typer.Option(help="Keys and values: dense, paged, windowed or int8.")] = "paged",
     device: Device = "cpu",
+    weights: Weights = "float32",
 ) -> None:
     """Serve models: the API of OpenAI, that of LibreTranslate, and a page. Ctrl-C stops it.
 
@@ -61,7 +62,7 @@ def command(
     config = _config(given, cache, rows)
     with listen(config) as listener:  # before the models are read, which takes longer
         where = address(config, listener)
-        hall = Hall.open(models, engine=config.engine, device=device, backlog=config.backlog)
+        hall = Hall.open(models, engine=config.engine, device=device, weights=weights, backlog=config.backlog)
         if not (config.local or config.api_keys):
             print(WARNING.format(where, KEY), file=sys.stderr)
         run(hall, config, listener, lambda: print(f"serving {', '.join(hall.models)} at {where}", flush=True))

@@ -9,7 +9,7 @@ import typer
 
 from clearhead.cli.chunks import chunks
 from clearhead.cli.lines import one_line, unbroken
-from clearhead.cli.options import AsJson, Beams, Device, LengthPenalty, ModelFolder, print_json
+from clearhead.cli.options import AsJson, Beams, Device, LengthPenalty, ModelFolder, Weights, print_json
 from clearhead.cli.telling import LogProbabilities, Stats, of_engine, require_json, tell
 from clearhead.core.errors import UsageError
 
@@ -47,6 +47,7 @@ def command(
     stats: Stats = False,
     as_json: AsJson = False,
     device: Device = "cpu",
+    weights: Weights = "float32",
 ) -> None:
     """Translate sentences; line N of the output is the translation of sentence N, printed as soon as it is known.
 
@@ -63,7 +64,7 @@ def command(
     if stream:
         many = {"--beams": beams not in (None, 1), "--n-best": n_best > 1}
         _require_plain({**many, "--length-penalty": length_penalty is not None, "--json": as_json})
-    loaded, done = load(model, device=device), Done()
+    loaded, done = load(model, device=device, weights=weights), Done()
     if begin is not None:
         loaded.begin_with(begin)
     search = adjusted(loaded.search, beams=beams, n_best=n_best, length_penalty=length_penalty, max_tokens=max_tokens)

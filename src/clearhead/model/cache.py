@@ -1,6 +1,7 @@
 """What attention asks of a key/value cache. This room declares it; the generate room supplies caches that keep."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -16,6 +17,34 @@ class LayerCache(Protocol):
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
         """The keys and values of the encoder's output, computed once for each source."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a layer cache keeps the tokens of all rows, with room for one more in each."""
+
+    key: Tensor  # (rows, kv_heads, keys, d_head), or with slots (slots, kv_heads, d_head)
+    value: Tensor  # likewise
+    positions: Tensor  # (rows, keys) int64
+    slots: Tensor | None = None  # (rows, keys) int64
+
+
+class InPlace:
+    """A layer cache that can lend its own memory, so that a step writes the newest keys and values where they stay."""
+
+    @property
+    def places(self) -> bool:
+        """Whether it can do so."""
+        return True
+
+    def place(self, positions: Tensor, like: Tensor) -> Place:
+        """Make room for one more token of every row; its keys and values are the caller's to write.
+
+        Args:
+            positions: (rows or 1, 1) int64, of the new tokens.
+            like: of the shape and the kind of the new keys, (rows, kv_heads, 1, d_head).
+        """
+        raise NotImplementedError
 
 
 class Cache(Protocol):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -58,6 +58,7 @@ class Hall:
         *,
         engine: EngineConfig | None = None,
         device: str = "cpu",
+        weights: str = "float32",
         backlog: int | None = None,
     ) -> "Hall":
         """Load models; each argument is FOLDER or NAME=FOLDER.
@@ -74,7 +75,8 @@ class Hall:
             if name in places:
                 raise UsageError("two models of one name", found=name, remedy="name one of them: NAME=FOLDER")
             places[name] = folder
-        loaded = {name: load(folder, device=device, engine=engine) for name, folder in places.items()}
+        settings: dict[str, Any] = {"device": device, "engine": engine, "weights": weights}
+        loaded = {name: load(folder, **settings) for name, folder in places.items()}
         return cls.of(loaded, backlog=backlog)
 
     @classmethod

@@ -14,7 +14,7 @@ from clearhead.generate.caches.codec import Codec, Exact, Int8
 from clearhead.generate.caches.reading import Reading, States
 from clearhead.generate.caches.rows import Rows, Track
 from clearhead.model import ModelConfig
-from clearhead.model.cache import KeyValue
+from clearhead.model.cache import InPlace, KeyValue, Place
 
 
 @CACHES.register("dense")
@@ -144,7 +144,7 @@ class Advance:
         """Everything is in its place."""
 
 
-class AdvanceLayer:
+class AdvanceLayer(InPlace):
     """One block's columns of a step."""
 
     def __init__(self, call: Advance, index: int) -> None:
@@ -154,6 +154,15 @@ class AdvanceLayer:
         """Write the newest column, where there is one; return all."""
         new = key.shape[2]
         return self._side(0, key, 1 - new), self._side(1, value, 1 - new), self.call.key_positions
+
+    @property
+    def places(self) -> bool:
+        """Only where what is stored is what is read."""
+        return isinstance(self.call.codec, Exact)
+
+    def place(self, positions: Tensor, like: Tensor) -> Place:
+        key, value = (self.call.rows.view((self.index, side, 0)) for side in (0, 1))
+        return Place(key, value, self.call.key_positions)
 
     def _side(self, side: int, state: Tensor, before: int) -> Tensor:
         rows, codec = self.call.rows, self.call.codec

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearhead.model.cache import KeyValue
+from clearhead.model.cache import InPlace, KeyValue, Place
 
 
 class Places:
@@ -37,26 +37,37 @@ class Places:
         self.now = self.now[:, :length]
 
 
-class DenseLayer:
+class DenseLayer(InPlace):
     """One block's keys and values in buffers that double when they are full; for use without gradients."""
 
     def __init__(self, places: Places) -> None:
         self.length = 0  # tokens held
         self.key = self.value = torch.empty(0)  # (rows, kv_heads, capacity, d_head)
         self.spare: KeyValue | None = None  # buffers that are not in use, for `select` to write into
-        self.places = places
+        self.positions = places
         self.source: KeyValue | None = None
 
     def extend(self, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Append (rows, kv_heads, new, d_head) and positions (rows or 1, new); return all tokens so far."""
-        start, end = self.length, self.length + key.shape[2]
-        if start == 0 or end > self.key.shape[2]:
-            self.key = _grown(self.key, key, start, _room(end), 2)
-            self.value = _grown(self.value, value, start, _room(end), 2)
-        self.length = end
-        self.key[:, :, start:end], self.value[:, :, start:end] = key, value
-        there = self.places.extend(start, positions.expand(len(key), -1))
-        return self.key[:, :, :end], self.value[:, :, :end], there
+        start = self._lengthen(key, value, key.shape[2])
+        self.key[:, :, start : self.length], self.value[:, :, start : self.length] = key, value
+        return self._all(start, positions.expand(len(key), -1))
+
+    def place(self, positions: Tensor, like: Tensor) -> Place:
+        start = self._lengthen(like, like, 1)
+        return Place(*self._all(start, positions.expand(len(like), -1)))
+
+    def _lengthen(self, key: Tensor, value: Tensor, new: int) -> int:
+        """Room for so many more tokens of the kind of these; returns where they begin."""
+        start, self.length = self.length, self.length + new
+        if start == 0 or self.length > self.key.shape[2]:
+            self.key = _grown(self.key, key, start, _room(self.length), 2)
+            self.value = _grown(self.value, value, start, _room(self.length), 2)
+        return start
+
+    def _all(self, start: int, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        there = self.positions.extend(start, positions)
+        return self.key[:, :, : self.length], self.value[:, :, : self.length], there
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
         """The encoder's keys and values (sources, kv_heads, source, d_head), computed at the first call."""

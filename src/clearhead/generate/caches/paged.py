@@ -14,7 +14,7 @@ from clearhead.generate.caches.base import CACHES, Cache, MemoryOf, Part, Tokens
 from clearhead.generate.caches.reading import Reading, ReadingLayer
 from clearhead.generate.caches.rows import Rows
 from clearhead.model import ModelConfig
-from clearhead.model.cache import KeyValue
+from clearhead.model.cache import InPlace, KeyValue, Place
 
 SLOT = "slot"  # the track that tells where in the pool each token of a row is
 
@@ -190,7 +190,7 @@ class PagedAdvance:
         """Everything is in its place."""
 
 
-class PagedAdvanceLayer:
+class PagedAdvanceLayer(InPlace):
     """One block's slots of a step."""
 
     def __init__(self, call: PagedAdvance, index: int) -> None:
@@ -203,6 +203,12 @@ class PagedAdvanceLayer:
             pool.write(call.newest, state[:, :, 0])
         keys, values = (pool.read(call.slots) for pool in call.cache.pools[self.index])
         return keys, values, call.key_positions
+
+    def place(self, positions: Tensor, like: Tensor) -> Place:
+        key, value = (pool.states for pool in self.call.cache.pools[self.index])
+        assert key is not None  # a text was read before
+        assert value is not None
+        return Place(key, value, self.call.key_positions, self.call.slots)
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
         return self.call.memory(self.index, compute)

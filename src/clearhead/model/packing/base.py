@@ -14,6 +14,7 @@ class Product(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
+        self.out_features, self.in_features = weight.shape  # as a Linear tells them
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from clearhead.core.errors import ModelError
 from clearhead.model.packing.base import PRODUCTS, Product
-
-LARGEST = 127.0
+from clearhead.model.packing.compiled import Compiled
+from clearhead.model.packing.rounding import rounded
 
 
 @PRODUCTS.register("int8")
@@ -36,15 +36,12 @@ class Int8(Product):
         self.register_buffer("weight", whole)
         self.register_buffer("scale", scale[:, 0])
         self.register_buffer("bias", None if bias is None else bias.detach())
+        self.compiled = Compiled(weight, bias, whole=True)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        if self.compiled.takes(hidden):
+            return self.compiled(hidden)
         whole, scale = rounded(hidden.flatten(0, -2))  # (tokens, inputs), (tokens, 1)
         sums: Tensor = torch._int_mm(whole, self.weight.t()) * scale  # (tokens, outputs)
         sums = sums * self.scale if self.bias is None else torch.addcmul(self.bias, sums, self.scale)
         return sums.view(*hidden.shape[:-1], -1)  # (..., outputs)
-
-
-def rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row as whole numbers (rows, features) int8 times a scale of its own (rows, 1); zeros stay zeros."""
-    scale = rows.abs().amax(dim=1, keepdim=True).div_(LARGEST).clamp_(min=torch.finfo(rows.dtype).tiny)  # (rows, 1)
-    return (rows / scale).round_().to(torch.int8), scale

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from itertools import chain
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -11,9 +12,12 @@ from clearhead.core.registry import Choice
 from clearhead.model.attention.projections import Fused
 from clearhead.model.head import Head
 from clearhead.model.packing.base import PRODUCTS, Product
+from clearhead.model.packing.library import library
+from clearhead.model.packing.stepping import Stepping, knows
+from clearhead.model.stack.base import Blocks
 from clearhead.model.transformer import Transformer
 
-DEFAULT = Choice(kind="columns")
+DEFAULT = Choice(kind="float32")
 
 
 def packed(model: Transformer, product: Choice = DEFAULT) -> Transformer:
@@ -32,6 +36,10 @@ def packed(model: Transformer, product: Choice = DEFAULT) -> Transformer:
     PRODUCTS.check(product)
     shared = {id(each): each for each in chain(model.parameters(), model.buffers())}
     reader = deepcopy(model, shared)
+    compiled = library()
+    if compiled is not None and model.config.decoder_layers and knows(reader.decoder):
+        exact = cast(type[Product], PRODUCTS.get(product.kind)).exact
+        reader.decoder = Stepping(cast(Blocks, reader.decoder), compiled, whole=not exact)
     for parent in list(reader.modules()):
         for name, child in list(parent.named_children()):
             if type(child) in PACKED:

@@ -1,0 +1,605 @@
+/* One token for every row of a decoder, in one call: what `model/block.py` says in Python, for a CPU.
+
+   hidden ─ [self-attention ─ cross-attention ─ feed-forward] x layers ─ last norm ─▶ hidden
+
+   Compiled when it is first used (library.py), told everything by pointers (native.py). Matrices are row-major,
+   (outputs, inputs), as PyTorch has them. All threads walk through `walk` together: each takes its share of every
+   map, and where one needs what the others made, all meet at a barrier. The sums of a row do not depend on the rows
+   beside it, nor on the number of threads, so a text is the same alone and in a batch, bit for bit. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __AVX512VNNI__
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+#define ALWAYS static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef float Half __attribute__((vector_size(32)));
+typedef float Quarter __attribute__((vector_size(16)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+
+/* ---- what Python tells; every struct has its twin in native.py ---- */
+
+typedef struct {
+    const float *weight;  /* (outputs, inputs), or null where there are whole numbers */
+    const int8_t *whole;  /* (outputs, stride), zeros after the inputs */
+    const float *scale;   /* (outputs), of the whole numbers */
+    const int32_t *sums;  /* (outputs), 128 times the sum of each row of whole numbers */
+    const float *bias;    /* (outputs) or null */
+    int64_t outputs, inputs, stride;
+} Matrix;
+
+enum { NO_NORM, LAYER_NORM, RMS_NORM };
+typedef struct {
+    const float *weight, *bias; /* (d_model), or null */
+    float epsilon;
+    int32_t kind;
+} Norm;
+
+enum { POST, PRE, BARE };
+typedef struct {
+    Norm norm;
+    float alpha; /* of the stream, before a sub-layer is added to it */
+    int32_t place;
+} Residual;
+
+typedef struct {
+    Matrix inputs; /* queries, keys and values; for cross-attention queries alone */
+    Matrix output;
+    Residual residual;
+    float scale; /* of the scores */
+    int32_t heads, kv_heads, d_head;
+} Attention;
+
+enum { NO_ACTIVATION, RELU, GELU, GELU_TANH, SILU };
+typedef struct {
+    Attention self, cross; /* cross.heads = 0: there is none */
+    Matrix gate, inner, outer; /* gate.outputs = 0: there is none */
+    Residual residual;
+    int32_t activation;
+} Block;
+
+typedef struct {
+    const Block *blocks;
+    Norm last;
+    int64_t layers, d_model;
+} Model;
+
+typedef struct {
+    float *data; /* (rows, kv_heads, columns, d_head), or with slots (slots, kv_heads, d_head); the last axis without gaps */
+    int64_t row, head, column; /* strides, floats */
+} Store;
+
+typedef struct {
+    Store key, value;
+    const int64_t *slots; /* (rows, columns), where each column of a row is; null = in the row itself, in order */
+    int64_t slots_row;
+    const float *bias; /* of scores, (rows or 1, heads, columns), or null */
+    int64_t bias_row, bias_head, bias_column;
+    const uint8_t *valid; /* (rows, columns) or null */
+    int64_t valid_row;
+    int64_t columns, window;  /* window: the most newest columns that are seen */
+    int64_t readers;          /* rows that share one row of the store */
+} Keys;
+
+typedef struct {
+    float *hidden; /* (rows, d_model), in and out */
+    int64_t rows, threads;
+    const float *own, *partner; /* of rotary positions, (rows or 1, turned), or null */
+    int64_t turn_row, turned, pairs; /* pairs: neighbours turn together; else the two halves */
+    const Keys *self, *cross; /* of each layer */
+    float *work;
+} Call;
+
+/* ---- vectors ---- */
+
+ALWAYS Floats load(const float *from) {
+    Floats vector;
+    memcpy(&vector, from, sizeof vector);
+    return vector;
+}
+
+ALWAYS void store(float *to, Floats vector) { memcpy(to, &vector, sizeof vector); }
+
+ALWAYS Floats all(float value) { return value - (Floats){0}; }
+
+/* Sum of four neighbouring quarters; sums over all lanes are always made in this order. */
+ALWAYS Quarter quarter(Floats vector) {
+    Half low, high;
+    memcpy(&low, &vector, 32);
+    memcpy(&high, (char *)&vector + 32, 32);
+    low += high;
+    Quarter first, second;
+    memcpy(&first, &low, 16);
+    memcpy(&second, (char *)&low + 16, 16);
+    return first + second;
+}
+
+ALWAYS float total(Floats vector) {
+    Quarter four = quarter(vector);
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+ALWAYS Quarter totals(const Floats *vectors) {
+    Quarter a = quarter(vectors[0]), b = quarter(vectors[1]), c = quarter(vectors[2]), d = quarter(vectors[3]);
+    Quarter left = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    Quarter right = __builtin_shufflevector(c, d, 0, 1, 4, 5) + __builtin_shufflevector(c, d, 2, 3, 6, 7);
+    return __builtin_shufflevector(left, right, 0, 2, 4, 6) + __builtin_shufflevector(left, right, 1, 3, 5, 7);
+}
+
+/* e^x within 2e-7 of it, 0 below -87: 2^n times a polynomial for the rest (Cephes, expf). */
+ALWAYS Floats exponential(Floats x) {
+    Ints alive = x > -87.0f;
+    x = (Floats)(((Ints)x & alive)); /* dead lanes count as 0 and are cleared at the end */
+    x = (Floats)(((Ints)x & (x < 88.0f)) | ((Ints)all(88.0f) & (x >= 88.0f)));
+    Floats shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to whole numbers */
+    Floats whole = shifted - 12582912.0f;
+    Floats rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    Floats sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+    sum = sum * rest + 8.3334519073e-3f;
+    sum = sum * rest + 4.1665795894e-2f;
+    sum = sum * rest + 1.6666665459e-1f;
+    sum = sum * rest + 5.0000001201e-1f;
+    sum = sum * rest * rest + rest + 1.0f;
+    Ints power = (__builtin_convertvector(whole, Ints) + 127) << 23;
+    return (Floats)((Ints)(sum * (Floats)power) & alive);
+}
+
+/* ---- threads ---- */
+
+typedef struct {
+    int64_t index, count;
+} Team;
+
+ALWAYS void meet(Team team) {
+    (void)team;
+#ifdef _OPENMP
+#pragma omp barrier
+#endif
+}
+
+typedef struct {
+    int64_t from, to;
+} Span;
+
+/* The share of a thread in `count` things that are handed out `grain` at a time. */
+ALWAYS Span share(Team team, int64_t count, int64_t grain) {
+    int64_t grains = (count + grain - 1) / grain;
+    int64_t from = team.index * grains / team.count * grain, to = (team.index + 1) * grains / team.count * grain;
+    return (Span){from < count ? from : count, to < count ? to : count};
+}
+
+/* ---- products ---- */
+
+typedef struct {
+    float *projected, *mixed, *inner, *gate, *joined, *normed, *scores, *scales;
+    uint8_t *whole;
+    int64_t whole_row, scores_row;
+} Work;
+
+/* Four outputs (or one) of some rows: sums[row][output] = weight[output] . x[row]. */
+ALWAYS void dot(const int outputs, const int rows, const float *weight, int64_t weight_row, const float *x,
+                int64_t x_row, int64_t inputs, float (*sums)[4]) {
+    Floats parts[4][4];
+    for (int r = 0; r < rows; r++)
+        for (int o = 0; o < outputs; o++) parts[r][o] = (Floats){0};
+    int64_t at = 0;
+    for (; at + LANES <= inputs; at += LANES) {
+        Floats now[4];
+        UNROLL for (int o = 0; o < outputs; o++) now[o] = load(weight + o * weight_row + at);
+        UNROLL for (int r = 0; r < rows; r++) {
+            Floats other = load(x + r * x_row + at);
+            UNROLL for (int o = 0; o < outputs; o++) parts[r][o] += now[o] * other;
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        if (outputs == 4) {
+            Quarter four = totals(parts[r]);
+            memcpy(sums[r], &four, sizeof four);
+        } else
+            sums[r][0] = total(parts[r][0]);
+    }
+    for (; at < inputs; at++)
+        for (int r = 0; r < rows; r++)
+            for (int o = 0; o < outputs; o++) sums[r][o] += weight[o * weight_row + at] * x[r * x_row + at];
+}
+
+ALWAYS void dots(int outputs, int rows, const float *weight, int64_t weight_row, const float *x, int64_t x_row,
+                 int64_t inputs, float (*sums)[4]) {
+    if (outputs == 4)
+        switch (rows) {
+        case 4: dot(4, 4, weight, weight_row, x, x_row, inputs, sums); return;
+        case 3: dot(4, 3, weight, weight_row, x, x_row, inputs, sums); return;
+        case 2: dot(4, 2, weight, weight_row, x, x_row, inputs, sums); return;
+        default: dot(4, 1, weight, weight_row, x, x_row, inputs, sums); return;
+        }
+    for (int o = 0; o < outputs; o++)
+        for (int r = 0; r < rows; r++) {
+            float one[1][4];
+            dot(1, 1, weight + o * weight_row, weight_row, x + r * x_row, x_row, inputs, one);
+            sums[r][o] = one[0][0];
+        }
+}
+
+#ifdef __AVX512VNNI__
+/* The same of whole numbers: x from 0 to 255, weights from -127 to 127. */
+ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, int32_t (*sums)[4]) {
+    __m512i parts[4][4];
+    for (int r = 0; r < rows; r++)
+        for (int o = 0; o < 4; o++) parts[r][o] = _mm512_setzero_si512();
+    for (int64_t at = 0; at < row; at += 64) {
+        __m512i now[4];
+        UNROLL for (int o = 0; o < 4; o++) now[o] = _mm512_loadu_si512(weight + o * row + at);
+        UNROLL for (int r = 0; r < rows; r++) {
+            __m512i other = _mm512_loadu_si512(x + r * row + at);
+            UNROLL for (int o = 0; o < 4; o++) parts[r][o] = _mm512_dpbusd_epi32(parts[r][o], other, now[o]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int o = 0; o < 4; o++) sums[r][o] = _mm512_reduce_add_epi32(parts[r][o]);
+}
+#else
+ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, int32_t (*sums)[4]) {
+    for (int r = 0; r < rows; r++)
+        for (int o = 0; o < 4; o++) {
+            int32_t sum = 0;
+            for (int64_t at = 0; at < row; at++) sum += (int32_t)x[r * row + at] * weight[o * row + at];
+            sums[r][o] = sum;
+        }
+}
+#endif
+
+/* Whole numbers of this thread's rows: x = scale * (whole - 128), the largest of a row 127 (Dettmers et al., 2022). */
+static void round_rows(Team team, const float *x, int64_t x_row, int64_t inputs, int64_t rows, const Work *work,
+                       int64_t stride) {
+    Span mine = share(team, rows, 1);
+    for (int64_t row = mine.from; row < mine.to; row++) {
+        const float *from = x + row * x_row;
+        uint8_t *to = work->whole + row * stride;
+        float largest = 1.17549435e-38f;
+        for (int64_t at = 0; at < inputs; at++) largest = fabsf(from[at]) > largest ? fabsf(from[at]) : largest;
+        float scale = largest / 127.0f, back = 1.0f / scale;
+        for (int64_t at = 0; at < inputs; at++) {
+            float rounded = from[at] * back + 12582912.0f; /* to the nearest, ties to even */
+            to[at] = (uint8_t)((int32_t)(rounded - 12582912.0f) + 128);
+        }
+        memset(to + inputs, 128, (size_t)(stride - inputs));
+        work->scales[row] = scale;
+    }
+}
+
+/* out (rows, outputs) = x (rows, inputs) weight^T + bias, this thread's outputs of it; all have made x before. */
+static Span multiply(Team team, const Matrix *matrix, const float *x, int64_t x_row, int64_t rows, float *out,
+                     const Work *work) {
+    int64_t stride = matrix->stride, outputs = matrix->outputs;
+    if (matrix->whole) {
+        round_rows(team, x, x_row, matrix->inputs, rows, work, stride);
+        meet(team);
+    }
+    Span mine = share(team, outputs, 4);
+    for (int64_t o = mine.from; o < mine.to; o += 4) {
+        int some = mine.to - o < 4 ? (int)(mine.to - o) : 4;
+        for (int64_t row = 0; row < rows; row += 4) {
+            int few = rows - row < 4 ? (int)(rows - row) : 4;
+            float sums[4][4];
+            if (matrix->whole) {
+                int32_t whole[4][4];
+                const int8_t *weight = matrix->whole + o * stride; /* padded to a multiple of four outputs */
+                const uint8_t *rounded = work->whole + row * stride;
+                switch (few) {
+                case 4: whole_dot(4, weight, rounded, stride, whole); break;
+                case 3: whole_dot(3, weight, rounded, stride, whole); break;
+                case 2: whole_dot(2, weight, rounded, stride, whole); break;
+                default: whole_dot(1, weight, rounded, stride, whole);
+                }
+                for (int r = 0; r < few; r++)
+                    for (int i = 0; i < some; i++)
+                        sums[r][i] = (float)(whole[r][i] - matrix->sums[o + i]) * work->scales[row + r] * matrix->scale[o + i];
+            } else
+                dots(some, few, matrix->weight + o * stride, stride, x + row * x_row, x_row, matrix->inputs, sums);
+            for (int r = 0; r < few; r++)
+                for (int i = 0; i < some; i++)
+                    out[(row + r) * outputs + o + i] = sums[r][i] + (matrix->bias ? matrix->bias[o + i] : 0.0f);
+        }
+    }
+    return mine;
+}
+
+/* ---- norms and residuals ---- */
+
+ALWAYS float sum_of(const float *x, int64_t count, float less, int squared) {
+    Floats parts = {0};
+    int64_t at = 0;
+    for (; at + LANES <= count; at += LANES) {
+        Floats now = load(x + at) - less;
+        parts += squared ? now * now : now;
+    }
+    float sum = total(parts);
+    for (; at < count; at++) sum += squared ? (x[at] - less) * (x[at] - less) : x[at] - less;
+    return sum;
+}
+
+static void normalise(const Norm *norm, const float *x, float *out, int64_t width) {
+    if (norm->kind == NO_NORM) {
+        memmove(out, x, (size_t)width * sizeof *x);
+        return;
+    }
+    float mean = norm->kind == LAYER_NORM ? sum_of(x, width, 0.0f, 0) / (float)width : 0.0f;
+    float factor = 1.0f / sqrtf(sum_of(x, width, mean, 1) / (float)width + norm->epsilon);
+    for (int64_t at = 0; at < width; at++) {
+        float value = (x[at] - mean) * factor * norm->weight[at];
+        out[at] = norm->bias ? value + norm->bias[at] : value;
+    }
+}
+
+/* What a sub-layer reads: the stream, or its norm. Each thread makes its rows; all meet before they are read. */
+static const float *entered(Team team, const Residual *residual, const Call *call, const Work *work, int64_t width) {
+    if (residual->place != PRE) return call->hidden;
+    Span mine = share(team, call->rows, 1);
+    for (int64_t row = mine.from; row < mine.to; row++)
+        normalise(&residual->norm, call->hidden + row * width, work->normed + row * width, width);
+    meet(team);
+    return work->normed;
+}
+
+/* The sub-layer's output, `work->joined`, joins the stream. */
+static void join(Team team, const Residual *residual, const Call *call, const Work *work, int64_t width) {
+    meet(team);
+    Span mine = share(team, call->rows, 1);
+    for (int64_t row = mine.from; row < mine.to; row++) {
+        float *stream = call->hidden + row * width, *added = work->joined + row * width;
+        if (residual->place == PRE) {
+            for (int64_t at = 0; at < width; at++) stream[at] += added[at];
+            continue;
+        }
+        if (residual->place == POST)
+            for (int64_t at = 0; at < width; at++) added[at] += residual->alpha * stream[at];
+        normalise(&residual->norm, added, stream, width);
+    }
+    if (residual->place != PRE) meet(team); /* before a norm each thread goes on with its own rows */
+}
+
+/* ---- attention ---- */
+
+static void turn(float *state, int64_t row, const Call *call) {
+    const float *own = call->own + row * call->turn_row, *partner = call->partner + row * call->turn_row;
+    int64_t half = call->turned / 2;
+    for (int64_t i = 0; i < half; i++) {
+        int64_t left = call->pairs ? 2 * i : i, right = call->pairs ? 2 * i + 1 : i + half;
+        float a = state[left], b = state[right];
+        state[left] = a * own[left] + b * partner[left];
+        state[right] = b * own[right] + a * partner[right];
+    }
+}
+
+/* The state of one column of a row. */
+ALWAYS float *state(const Keys *keys, const Store *store, int64_t row, int64_t head, int64_t column) {
+    int64_t before = keys->slots ? keys->slots[row * keys->slots_row + column] * store->column
+                                 : row * store->row + column * store->column;
+    return store->data + before + head * store->head;
+}
+
+/* One query over the visible keys of its row: softmax(scale * q . k + bias) . v. */
+static void mix(const float *query, const Keys *keys, const Attention *attention, int64_t row, int64_t head,
+                float *scores, float *out) {
+    int64_t to = keys->columns, from = to > keys->window ? to - keys->window : 0, width = attention->d_head, source = row / keys->readers;
+    const uint8_t *valid = keys->valid ? keys->valid + source * keys->valid_row : 0;
+    if (valid) {
+        while (from < to && !valid[from]) from++;
+        while (to > from && !valid[to - 1]) to--;
+    }
+    memset(out, 0, (size_t)width * sizeof *out);
+    if (from == to) return;
+    int64_t kv = head / (attention->heads / attention->kv_heads), count = to - from;
+    const float *bias = keys->bias ? keys->bias + row * keys->bias_row + head * keys->bias_head : 0;
+    float largest = -INFINITY;
+    for (int64_t at = 0; at < count;) {
+        const float *key = state(keys, &keys->key, source, kv, from + at);
+        int some = 1;
+        if (at + 4 <= count && state(keys, &keys->key, source, kv, from + at + 3) == key + 3 * keys->key.column) some = 4;
+        float sums[1][4];
+        dots(some, 1, key, keys->key.column, query, width, width, sums);
+        for (int i = 0; i < some; i++, at++) {
+            float score = attention->scale * sums[0][i] + (bias ? bias[(from + at) * keys->bias_column] : 0.0f);
+            score = valid && !valid[from + at] ? -INFINITY : score;
+            scores[at] = score;
+            largest = score > largest ? score : largest;
+        }
+    }
+    int64_t padded = (count + LANES - 1) / LANES * LANES;
+    for (int64_t at = count; at < padded; at++) scores[at] = -INFINITY;
+    Floats parts = {0};
+    for (int64_t at = 0; at < padded; at += LANES) {
+        Floats weight = exponential(load(scores + at) - largest);
+        store(scores + at, weight);
+        parts += weight;
+    }
+    float share_of_all = 1.0f / total(parts);
+    int64_t feature = 0;
+    for (; feature + LANES <= width; feature += LANES) {
+        Floats sum = {0};
+        for (int64_t at = 0; at < count; at++) sum += scores[at] * load(state(keys, &keys->value, source, kv, from + at) + feature);
+        store(out + feature, sum * share_of_all);
+    }
+    for (; feature < width; feature++) {
+        float sum = 0.0f;
+        for (int64_t at = 0; at < count; at++) sum += scores[at] * state(keys, &keys->value, source, kv, from + at)[feature];
+        out[feature] = sum * share_of_all;
+    }
+}
+
+/* Queries, and for self-attention keys and values, are in `work->projected`; the mixed values go to `work->mixed`. */
+static void attend(Team team, const Attention *attention, const Keys *keys, const Call *call, const Work *work,
+                   int self) {
+    int64_t heads = attention->heads, kv_heads = attention->kv_heads, width = attention->d_head, group = heads / kv_heads;
+    Span mine = share(team, call->rows * kv_heads, 1);
+    for (int64_t unit = mine.from; unit < mine.to; unit++) {
+        int64_t row = unit / kv_heads, kv = unit % kv_heads;
+        float *projected = work->projected + row * attention->inputs.outputs;
+        if (self) {
+            float *key = projected + (heads + kv) * width, *value = key + kv_heads * width;
+            int64_t newest = keys->columns - 1, bytes = width * (int64_t)sizeof *key;
+            if (call->own) turn(key, row, call);
+            memcpy(state(keys, &keys->key, row, kv, newest), key, (size_t)bytes);
+            memcpy(state(keys, &keys->value, row, kv, newest), value, (size_t)bytes);
+        }
+        for (int64_t head = kv * group; head < (kv + 1) * group; head++) {
+            if (self && call->own) turn(projected + head * width, row, call);
+            mix(projected + head * width, keys, attention, row, head, work->scores + team.index * work->scores_row,
+                work->mixed + (row * heads + head) * width);
+        }
+    }
+}
+
+static void attention_layer(Team team, const Attention *attention, const Keys *keys, const Call *call,
+                            const Work *work, int64_t d_model, int self) {
+    const float *x = entered(team, &attention->residual, call, work, d_model);
+    multiply(team, &attention->inputs, x, d_model, call->rows, work->projected, work);
+    meet(team);
+    attend(team, attention, keys, call, work, self);
+    meet(team);
+    int64_t width = attention->heads * attention->d_head;
+    multiply(team, &attention->output, work->mixed, width, call->rows, work->joined, work);
+    join(team, &attention->residual, call, work, d_model);
+}
+
+/* ---- feed-forward ---- */
+
+/* erf within 2e-7 (Abramowitz and Stegun, 7.1.26). */
+ALWAYS Floats error_function(Floats x) {
+    Ints sign = (Ints)x & (int32_t)0x80000000;
+    Floats size = (Floats)((Ints)x & 0x7fffffff);
+    Floats t = 1.0f / (size * 0.3275911f + 1.0f);
+    Floats sum = t * 1.061405429f - 1.453152027f;
+    sum = sum * t + 1.421413741f;
+    sum = sum * t - 0.284496736f;
+    sum = sum * t + 0.254829592f;
+    Floats value = 1.0f - sum * t * exponential(-(size * size));
+    return (Floats)((Ints)value | sign);
+}
+
+ALWAYS Floats activated(int32_t kind, Floats x) {
+    switch (kind) {
+    case RELU: return (Floats)((Ints)x & (x > 0.0f));
+    case GELU: return 0.5f * x * (1.0f + error_function(x * 0.70710678f));
+    case GELU_TANH: return x / (1.0f + exponential(-1.59576912f * (x + 0.044715f * x * x * x)));
+    case SILU: return x / (1.0f + exponential(-x));
+    default: return x;
+    }
+}
+
+static void activate(int32_t kind, float *x, const float *gate, int64_t count) {
+    for (int64_t at = 0; at < count; at += LANES) {
+        float buffer[LANES] = {0};
+        int64_t some = count - at < LANES ? count - at : LANES;
+        if (some == LANES && !gate) {
+            store(x + at, activated(kind, load(x + at)));
+            continue;
+        }
+        memcpy(buffer, (gate ? gate : x) + at, (size_t)some * sizeof *x);
+        store(buffer, activated(kind, load(buffer)));
+        for (int64_t i = 0; i < some; i++) x[at + i] = gate ? buffer[i] * x[at + i] : buffer[i];
+    }
+}
+
+static void feedforward_layer(Team team, const Block *block, const Call *call, const Work *work, int64_t d_model) {
+    const float *x = entered(team, &block->residual, call, work, d_model);
+    int64_t width = block->inner.outputs, gated = block->gate.outputs;
+    if (gated) {
+        multiply(team, &block->gate, x, d_model, call->rows, work->gate, work);
+        if (block->gate.whole) meet(team); /* before x is rounded into the same place again */
+    }
+    Span mine = multiply(team, &block->inner, x, d_model, call->rows, work->inner, work);
+    for (int64_t row = 0; row < call->rows; row++) {
+        int64_t at = row * width + mine.from;
+        activate(block->activation, work->inner + at, gated ? work->gate + at : 0, mine.to - mine.from);
+    }
+    meet(team);
+    multiply(team, &block->outer, work->inner, width, call->rows, work->joined, work);
+    join(team, &block->residual, call, work, d_model);
+}
+
+/* ---- all of it ---- */
+
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Places in the scratch memory for a call; returns how many floats it has. */
+static int64_t arrange(const Model *model, const Call *call, Work *work) {
+    int64_t projected = 0, mixed = 0, inner = 0, stride = 0, columns = 0;
+    for (int64_t i = 0; i < model->layers; i++) {
+        const Block *block = model->blocks + i;
+        const Matrix *matrices[] = {&block->self.inputs, &block->self.output, &block->cross.inputs, &block->cross.output,
+                                    &block->gate, &block->inner, &block->outer};
+        for (int m = 0; m < 7; m++) stride = most(stride, matrices[m]->whole ? matrices[m]->stride : 0);
+        projected = most(projected, most(block->self.inputs.outputs, block->cross.inputs.outputs));
+        mixed = most(mixed, most(block->self.heads * block->self.d_head, block->cross.heads * block->cross.d_head));
+        inner = most(inner, block->inner.outputs);
+        columns = most(columns, most(call->self[i].columns, block->cross.heads ? call->cross[i].columns : 0));
+    }
+    int64_t rows = call->rows, at = 0;
+    work->whole_row = stride;
+    work->scores_row = (columns + 2 * LANES - 1) / LANES * LANES;
+    float **places[] = {&work->projected, &work->mixed, &work->inner, &work->gate, &work->joined, &work->normed,
+                        &work->scales};
+    int64_t sizes[] = {projected, mixed, inner, inner, model->d_model, model->d_model, 1};
+    for (int i = 0; i < 7; i++) {
+        *places[i] = call->work + at;
+        at += (rows * sizes[i] + LANES - 1) / LANES * LANES;
+    }
+    work->scores = call->work + at;
+    at += call->threads * work->scores_row;
+    work->whole = (uint8_t *)(call->work + at);
+    return at + (rows * stride + 3) / 4;
+}
+
+static void walk(Team team, const Model *model, const Call *call, const Work *work) {
+    int64_t width = model->d_model;
+    for (int64_t i = 0; i < model->layers; i++) {
+        const Block *block = model->blocks + i;
+        attention_layer(team, &block->self, call->self + i, call, work, width, 1);
+        if (block->cross.heads) attention_layer(team, &block->cross, call->cross + i, call, work, width, 0);
+        feedforward_layer(team, block, call, work, width);
+    }
+    Span mine = share(team, call->rows, 1); /* join() left each thread with its own rows */
+    for (int64_t row = mine.from; row < mine.to; row++)
+        normalise(&model->last, call->hidden + row * width, call->hidden + row * width, width);
+}
+
+/* Floats of scratch memory that `clearhead_step` needs. */
+int64_t clearhead_work(const Model *model, const Call *call) {
+    Work work;
+    Call empty = *call;
+    empty.work = 0;
+    return arrange(model, &empty, &work);
+}
+
+/* One token for every row. */
+void clearhead_step(const Model *model, const Call *call) {
+    Work work;
+    arrange(model, call, &work);
+#ifdef _OPENMP
+#pragma omp parallel num_threads((int)call->threads)
+    walk((Team){omp_get_thread_num(), omp_get_num_threads()}, model, call, &work);
+#else
+    walk((Team){0, 1}, model, call, &work);
+#endif
+}
+
+/* out (rows, outputs) = x (rows, inputs) times the matrix; scratch: rows * (1 + stride / 4) floats for whole numbers. */
+void clearhead_multiply(const Matrix *matrix, const float *x, int64_t rows, float *out, float *scratch, int64_t threads) {
+    Work work = {.scales = scratch, .whole = (uint8_t *)(scratch + rows)};
+#ifdef _OPENMP
+#pragma omp parallel num_threads((int)threads)
+    multiply((Team){omp_get_thread_num(), omp_get_num_threads()}, matrix, x, matrix->inputs, rows, out, &work);
+#else
+    multiply((Team){0, 1}, matrix, x, matrix->inputs, rows, out, &work);
+#endif
+}

@@ -1,0 +1,237 @@
+"""A decoder that writes one token of every row in one call of step.c; everything else it does as it always did.
+
+A step of a small model is hundreds of short operators, and more time goes into calling them than into arithmetic.
+The parts that step.c knows are listed here; a decoder with others is left as it is, and a call that asks for more (a
+recording, a mask of its own, gradients, several tokens, a cache that does not keep keys side by side) goes the usual
+way too.
+"""
+
+from ctypes import CDLL, byref
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from clearhead.model.attention.dot import Dot
+from clearhead.model.attention.heads import SomeHeads
+from clearhead.model.attention.multihead import CrossAttention, Memory, MultiHead, SelfAttention
+from clearhead.model.attention.projections import Fused
+from clearhead.model.block import Block, NoCross
+from clearhead.model.cache import Cache, InPlace, Place
+from clearhead.model.feedforward import gated, plain
+from clearhead.model.mask import AttentionMask
+from clearhead.model.norm import NoNorm, Norm
+from clearhead.model.norm.layernorm import LayerNorm
+from clearhead.model.norm.rmsnorm import RMSNorm
+from clearhead.model.once import Once
+from clearhead.model.packing import structs
+from clearhead.model.packing.compiled import threads_for
+from clearhead.model.packing.structs import Held
+from clearhead.model.position.base import InLayer, Lent
+from clearhead.model.position.rotary import Rotary
+from clearhead.model.residual import DeepNorm, NoResidual, PostNorm, PreNorm, Residual
+from clearhead.model.stack.base import Blocks
+from clearhead.model.stack.transformer import TransformerStack
+
+NORMS = {NoNorm: 0, LayerNorm: 1, RMSNorm: 2}
+PLACES = {PostNorm: 0, DeepNorm: 0, PreNorm: 1, NoResidual: 2}
+PLAIN = {plain.Linear: 0, plain.Relu: 1, plain.Gelu: 2, plain.GeluTanh: 3, plain.Silu: 4}
+GATED = {gated.Geglu: 2, gated.GegluTanh: 3, gated.Swiglu: 4}
+
+
+class Stepping(Blocks):
+    """The same parts and the same numbers, but for the order in which sums are rounded.
+
+    Args:
+        stack: a decoder of which `knows` is true; its parts become parts of this one.
+        library: the compiled step.
+        whole: multiply by whole numbers (int8), as `int8.py` does.
+    """
+
+    def __init__(self, stack: Blocks, library: CDLL, *, whole: bool) -> None:
+        nn.Module.__init__(self)
+        self.embedding, self.embedding_sum = stack.embedding, stack.embedding_sum
+        self.blocks, self.last = stack.blocks, stack.last
+        self.layers: list[Any] = list(self.blocks)  # a list, as it is walked through in every step
+        self.library, self.held = library, Held(whole=whole)
+        layers = [_block(self.held, each) for each in self.layers]
+        blocks = structs.array(structs.Block, layers)
+        d_model = self.layers[0].attention.projections.sizes.d_model
+        self.struct = structs.Model(blocks, _norm(self.held, self.last), len(layers), d_model)
+        self.hooks = [hooks for each in self.modules() for hooks in (each._forward_hooks, each._forward_pre_hooks)]
+        self.work = sum(each.numel() for each in self.blocks.parameters())  # products for each row
+
+    def body(
+        self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
+    ) -> Tensor:
+        if hidden.shape[1] > 1 or torch.is_grad_enabled() or any(self.hooks) or hidden.dtype != torch.float32:
+            return super().body(hidden, positions, mask, memory, cache)
+        if not _plain(mask) or not self._opens(cache):
+            return super().body(hidden, positions, mask, memory, cache)
+        rows = hidden.shape[0]
+        hidden = hidden.clone(memory_format=torch.contiguous_format)  # (rows, 1, d_model)
+        held: list[Any] = []  # alive until the call is over
+        call = structs.Call(hidden=hidden.data_ptr(), rows=rows, threads=threads_for(rows * self.work))
+        self._turn(call, positions, held)
+        call.self = self._keys(rows, positions, mask, cache, held)
+        if memory is not None:
+            call.cross = self._sources(rows, positions, memory, cache, held)
+        model, told = byref(self.struct), byref(call)
+        work = torch.empty(self.library.clearhead_work(model, told))  # (floats,)
+        call.work = work.data_ptr()
+        self.library.clearhead_step(model, told)
+        return hidden
+
+    def _opens(self, cache: Cache) -> bool:
+        first = cache.layer(0)
+        return isinstance(first, InPlace) and first.places
+
+    def _turn(self, call: structs.Call, positions: Tensor, held: list[Any]) -> None:
+        """Tell by which angles this step turns queries and keys."""
+        position = self.layers[0].attention.position  # what it says of positions alone serves all blocks
+        turns = position.turns(positions, torch.float32)
+        if turns is None:
+            return
+        own, partner = (each.contiguous() for each in turns)  # (rows or 1, 1, 1, turned)
+        held += [own, partner]
+        call.own, call.partner = own.data_ptr(), partner.data_ptr()
+        call.turn_row, call.turned = (own.stride(0) if len(own) > 1 else 0), own.shape[-1]
+        call.pairs = int(_scheme(position).layout == "pairs")
+
+    def _keys(self, rows: int, positions: Tensor, mask: AttentionMask, cache: Cache, held: list[Any]) -> Any:
+        """Make room for the newest token in every block, and tell where its keys and values are."""
+        found, once, valid = [], Once(), None if mask.valid is None else mask.valid.contiguous()
+        for index, block in enumerate(self.layers):
+            sizes = block.attention.projections.sizes
+            place = cast(InPlace, cache.layer(index)).place(
+                positions, torch.empty(rows, sizes.kv_heads, 1, sizes.d_head)
+            )
+            keys = _seen(place, valid, once(block.attention.position.bias, positions, place.positions), held)
+            keys.window = keys.columns if mask.window is None else mask.window
+            found.append(keys)
+        return _array(found, held)
+
+    def _sources(self, rows: int, positions: Tensor, memory: Memory, cache: Cache, held: list[Any]) -> Any:
+        """Tell where keys and values of the sources are."""
+        found, valid = [], None if memory.valid is None else memory.valid.contiguous()
+        for index, block in enumerate(self.layers):
+            compute = partial(block.cross.projections.keys_values, memory.hidden)
+            key, value = cache.layer(index).memory(compute)
+            keys = _seen(Place(key, value, positions), valid, None, held)
+            keys.readers, keys.window = rows // len(key), keys.columns
+            found.append(keys)
+        return _array(found, held)
+
+
+def knows(stack: nn.Module) -> bool:
+    """Whether step.c can do all that the blocks of this stack do."""
+    if type(stack) is not TransformerStack:
+        return False
+    parameters = list(stack.parameters())
+    same = all(each.dtype == torch.float32 and each.device.type == "cpu" for each in parameters)
+    return same and type(stack.last) in NORMS and all(_knows_block(each) for each in stack.blocks)
+
+
+def _knows_block(block: Any) -> bool:
+    if type(block) is not Block or type(block.attention) is not SelfAttention:
+        return False
+    attentions: list[Any] = [block.attention]
+    residuals: list[Any] = [block.attention_residual, block.feedforward_residual]
+    if not isinstance(block.cross, NoCross):
+        attentions, residuals = [*attentions, block.cross], [*residuals, block.cross_residual]
+    return (
+        all(type(each.kernel) is Dot and type(each.projections) is Fused for each in attentions)
+        and all(type(each) in PLACES and type(each.norm) in NORMS for each in residuals)
+        and (type(block.feedforward) in PLAIN or type(block.feedforward) in GATED)
+        and _knows_position(block.attention.position)
+    )
+
+
+def _knows_position(position: Any) -> bool:
+    """Whether a scheme says nothing about pairs in view of their queries and keys."""
+    scheme = _scheme(position)
+    if not isinstance(scheme, InLayer):
+        return False
+    turns = type(scheme).rotate is InLayer.rotate or isinstance(scheme, Rotary)
+    return turns and type(scheme).relate is InLayer.relate
+
+
+def _scheme(position: Any) -> Any:
+    """What is behind a block's view of a position scheme."""
+    while isinstance(position, SomeHeads | Lent):
+        position = position.position
+    return position
+
+
+def _plain(mask: AttentionMask) -> bool:
+    """Whether nothing but padding and a window hides from a newest token what its cache holds."""
+    rules = (mask.prefix, mask.segments, mask.allowed, mask.added)
+    return mask.own and all(each is None for each in rules)
+
+
+def _seen(place: Place, valid: Tensor | None, bias: Tensor | None, held: list[Any]) -> structs.Keys:
+    """Keys and values, padding (rows, columns) bool, bias (rows or 1, heads or 1, 1, columns)."""
+    keys = structs.Keys(structs.store(place.key), structs.store(place.value), columns=place.key.shape[-2], readers=1)
+    if place.slots is not None:
+        keys.slots, keys.slots_row, keys.columns = place.slots.data_ptr(), place.slots.stride(0), place.slots.shape[1]
+    held += [place, valid]
+    if valid is not None:
+        keys.valid, keys.valid_row = valid.data_ptr(), valid.stride(0)
+    if bias is not None:
+        bias = bias.float().expand(-1, -1, 1, keys.columns)
+        held.append(bias)
+        keys.bias, keys.bias_column = bias.data_ptr(), bias.stride(3)
+        keys.bias_row, keys.bias_head = (
+            each if size > 1 else 0 for each, size in zip(bias.stride(), bias.shape[:2], strict=False)
+        )
+    return keys
+
+
+def _array(found: list[structs.Keys], held: list[Any]) -> Any:
+    held.append(structs.array(structs.Keys, cast(Any, found)))
+    return held[-1]
+
+
+# --- parts ---
+
+
+def _block(held: Held, block: Any) -> structs.Block:
+    found = structs.Block(
+        self=_attention(held, block.attention, block.attention_residual, queries=False),
+        residual=_residual(held, block.feedforward_residual),
+        outer=held.matrix(block.feedforward.outer.weight, block.feedforward.outer.bias),
+        inner=held.matrix(block.feedforward.inner.weight, block.feedforward.inner.bias),
+        activation=(PLAIN | GATED)[type(block.feedforward)],
+    )
+    if isinstance(block.feedforward, gated.Gated):
+        found.gate = held.matrix(block.feedforward.gate.weight, block.feedforward.gate.bias)
+    if isinstance(block.cross, CrossAttention):
+        found.cross = _attention(held, block.cross, block.cross_residual, queries=True)
+    return found
+
+
+def _attention(held: Held, attention: MultiHead, residual: Residual, *, queries: bool) -> structs.Attention:
+    sizes, fused = attention.projections.sizes, cast(Fused, attention.projections)
+    stop = sizes.rows[0] if queries else len(fused.weight)
+    return structs.Attention(
+        inputs=held.matrix(fused.weight[:stop], None if fused.bias is None else fused.bias[:stop]),
+        output=held.matrix(attention.output.weight, attention.output.bias),
+        residual=_residual(held, residual),
+        scale=cast(Dot, attention.kernel).scale,
+        heads=sizes.heads,
+        kv_heads=sizes.kv_heads,
+        d_head=sizes.d_head,
+    )
+
+
+def _residual(held: Held, residual: Residual) -> structs.Residual:
+    alpha = residual.alpha if isinstance(residual, DeepNorm) else 1.0
+    return structs.Residual(_norm(held, residual.norm), alpha, PLACES[type(residual)])
+
+
+def _norm(held: Held, norm: Norm) -> structs.Norm:
+    if isinstance(norm, NoNorm):
+        return structs.Norm()
+    bias = held.address(norm.bias) if isinstance(norm, LayerNorm) else None
+    return structs.Norm(held.address(cast(Tensor, norm.weight)), bias, cast(float, norm.epsilon), NORMS[type(norm)])

@@ -1,0 +1,142 @@
+"""The structs of step.c, field by field, and how tensors become their addresses."""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+
+import torch
+from torch import Tensor
+
+from clearhead.model.packing.rounding import rounded
+
+ROWS, WIDTH = 4, 64  # whole numbers are padded to multiples of so many outputs and inputs
+
+
+class Matrix(Structure):
+    _fields_ = [
+        ("weight", c_void_p),
+        ("whole", c_void_p),
+        ("scale", c_void_p),
+        ("sums", c_void_p),
+        ("bias", c_void_p),
+        ("outputs", c_int64),
+        ("inputs", c_int64),
+        ("stride", c_int64),
+    ]
+
+
+class Norm(Structure):
+    _fields_ = [("weight", c_void_p), ("bias", c_void_p), ("epsilon", c_float), ("kind", c_int32)]
+
+
+class Residual(Structure):
+    _fields_ = [("norm", Norm), ("alpha", c_float), ("place", c_int32)]
+
+
+class Attention(Structure):
+    _fields_ = [
+        ("inputs", Matrix),
+        ("output", Matrix),
+        ("residual", Residual),
+        ("scale", c_float),
+        ("heads", c_int32),
+        ("kv_heads", c_int32),
+        ("d_head", c_int32),
+    ]
+
+
+class Block(Structure):
+    _fields_ = [
+        ("self", Attention),
+        ("cross", Attention),
+        ("gate", Matrix),
+        ("inner", Matrix),
+        ("outer", Matrix),
+        ("residual", Residual),
+        ("activation", c_int32),
+    ]
+
+
+class Model(Structure):
+    _fields_ = [("blocks", POINTER(Block)), ("last", Norm), ("layers", c_int64), ("d_model", c_int64)]
+
+
+class Store(Structure):
+    _fields_ = [("data", c_void_p), ("row", c_int64), ("head", c_int64), ("column", c_int64)]
+
+
+class Keys(Structure):
+    _fields_ = [
+        ("key", Store),
+        ("value", Store),
+        ("slots", c_void_p),
+        ("slots_row", c_int64),
+        ("bias", c_void_p),
+        ("bias_row", c_int64),
+        ("bias_head", c_int64),
+        ("bias_column", c_int64),
+        ("valid", c_void_p),
+        ("valid_row", c_int64),
+        ("columns", c_int64),
+        ("window", c_int64),
+        ("readers", c_int64),
+    ]
+
+
+class Call(Structure):
+    _fields_ = [
+        ("hidden", c_void_p),
+        ("rows", c_int64),
+        ("threads", c_int64),
+        ("own", c_void_p),
+        ("partner", c_void_p),
+        ("turn_row", c_int64),
+        ("turned", c_int64),
+        ("pairs", c_int64),
+        ("self", POINTER(Keys)),
+        ("cross", POINTER(Keys)),
+        ("work", c_void_p),
+    ]
+
+
+class Held:
+    """Makes structs of tensors and keeps the tensors alive."""
+
+    def __init__(self, *, whole: bool) -> None:
+        self.whole = whole  # keep matrices as whole numbers
+        self.tensors: list[Tensor] = []
+
+    def address(self, tensor: Tensor | None) -> int | None:
+        """Where a tensor without gaps begins."""
+        if tensor is None:
+            return None
+        kept = tensor.detach().contiguous()
+        self.tensors.append(kept)
+        return kept.data_ptr()
+
+    def matrix(self, weight: Tensor, bias: Tensor | None) -> Matrix:
+        """Of a linear map, (outputs, inputs) float32 and (outputs,)."""
+        outputs, inputs = weight.shape
+        sizes = {"bias": self.address(bias), "outputs": outputs, "inputs": inputs}
+        if not self.whole:
+            return Matrix(weight=self.address(weight), stride=inputs, **sizes)
+        whole, scale = rounded(weight.detach())
+        padded = whole.new_zeros(-(-outputs // ROWS) * ROWS, -(-inputs // WIDTH) * WIDTH)
+        padded[:outputs, :inputs] = whole
+        sums = 128 * whole.sum(dim=1, dtype=torch.int32)
+        places = {"whole": self.address(padded), "scale": self.address(scale[:, 0]), "sums": self.address(sums)}
+        return Matrix(**places, stride=padded.shape[1], **sizes)
+
+
+def store(states: Tensor) -> Store:
+    """Of states (rows, kv_heads, columns, d_head), or (slots, kv_heads, d_head)."""
+    if states.dim() == 3:
+        column, head, _ = states.stride()
+        return Store(states.data_ptr(), 0, head, column)
+    row, head, column, _ = states.stride()
+    return Store(states.data_ptr(), row, head, column)
+
+
+def array(kind: type[Structure], items: Sequence[Structure]) -> ctypes.Array[Structure]:
+    """Structs side by side."""
+    return (kind * len(items))(*items)
