@@ -158,3 +158,14 @@ def test_a_stream_names_the_line_that_is_too_long(call, finished):
     assert "standard input, line 2: this sentence is longer" in done.complaint
     assert done.out.count("\n") == 1
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_weights_of_either_kind_translate(call, finished, weights):
+    done = call("translate", finished, "--weights", weights, "abc", "fed")
+    assert done.status == 0, done
+    assert len(done.out.splitlines()) == 2
+
+
+def test_unknown_weights_are_refused_with_the_nearest_name(call, finished):
+    assert "int8" in call("translate", finished, "--weights", "int9", "abc").complaint()

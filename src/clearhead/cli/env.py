@@ -12,7 +12,8 @@ PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "pydantic", "sacreble
 
 
 def command(json: AsJson = False) -> None:
-    """Show versions, cores, number formats and what a training chooses by itself on this machine.
+    """Show versions, cores, number formats, what a training chooses by itself on this machine, and whether texts are
+    written by the compiled step.
 
     A recipe says otherwise with train.device, precision, threads, processes and parallel.
     """
@@ -20,6 +21,7 @@ def command(json: AsJson = False) -> None:
 
     import clearhead
     from clearhead.core.devices import USUAL, matmul_seconds, pick_device, set_threads
+    from clearhead.model.packing.library import why_not
     from clearhead.train.machine import automatic
 
     threads, device, work = set_threads(0), pick_device("auto"), 2 * math.prod(USUAL) / 1e9
@@ -34,6 +36,7 @@ def command(json: AsJson = False) -> None:
         "gpus": torch.cuda.device_count(),
         "float32_gflops": work / matmul_seconds(torch.float32),
         "bfloat16_gflops": work / matmul_seconds(torch.bfloat16),
+        "compiled_step": why_not() or "yes",
         **automatic(device),
     }
     print_table(facts)
