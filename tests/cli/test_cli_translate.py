@@ -168,4 +168,4 @@ def test_weights_of_either_kind_translate(call, finished, weights):
 
 
 def test_unknown_weights_are_refused_with_the_nearest_name(call, finished):
-    assert "int8" in call("translate", finished, "--weights", "int9", "abc").complaint()
+    assert "int8" in call("translate", finished, "--weights", "int9", "abc").complaint
