@@ -6,7 +6,7 @@ import torch
 
 from clearhead.generate.searches.base import SEARCHES, Hypothesis, Search
 from clearhead.generate.searches.config import SearchConfig
-from clearhead.generate.searches.scores import log_sums
+from clearhead.generate.searches.scores import largest, log_sums
 from clearhead.generate.searches.single import Texts
 from clearhead.generate.searches.writer import Writer
 
@@ -24,7 +24,7 @@ class Greedy(Search):
         texts = Texts(self.config, limits, writer)
         logits = writer.logits(writer.begin()[:, -1])  # (texts, vocab)
         while True:
-            best, tokens = logits.max(dim=1)
+            best, tokens = (each[:, 0] for each in largest(logits, 1))
             going = texts.write(tokens, best - log_sums(logits)[:, 0])
             if not len(going):
                 return texts.results

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clearhead.generate.searches.base import Hypothesis
 from clearhead.generate.searches.config import SearchConfig
+from clearhead.model.packing import ranking
 
 ROWS = 16  # of logits that are exponentiated together
 PIECE = 64  # logits
@@ -28,6 +29,8 @@ def log_sums(logits: Tensor) -> Tensor:
 
     Few rows at a time, so that what lies between stays in the processor's cache.
     """
+    if ranking.ranks(logits):
+        return ranking.log_sums(logits)
     return torch.cat([_log_sums(each) for each in torch.split(logits, ROWS)])
 
 
@@ -42,6 +45,8 @@ def largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     They stand in the pieces with the largest peaks, and peaks are quickly found: less to sort than in all of the row.
     """
     rows, vocab = logits.shape
+    if ranking.ranks(logits):
+        return ranking.largest(logits, count)
     whole = vocab // PIECE
     if whole <= 2 * count:
         best, places = logits.topk(count, dim=1)

@@ -114,4 +114,8 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.clearhead_step.argtypes, found.clearhead_step.restype = [address, address], None
     found.clearhead_multiply.argtypes = [address, address, number, address, address, number]
     found.clearhead_multiply.restype = None
+    found.clearhead_log_sums.argtypes = [address, number, number, address, number]
+    found.clearhead_log_sums.restype = None
+    found.clearhead_largest.argtypes = [address, number, number, number, address, address, number]
+    found.clearhead_largest.restype = None
     return found
