@@ -59,7 +59,7 @@ def sources(updates: Sequence[Sequence[Any]]) -> float:
     """Source tokens for each target token; 0 where a text has no source."""
     batches = [each for update in updates for each in update if hasattr(each, "source")]
     read = sum(each.source.numel() if each.source_valid is None else int(each.source_valid.sum()) for each in batches)
-    return read / max(1, sum(each.tokens for each in batches))
+    return float(read / max(1, sum(each.tokens for each in batches)))
 
 
 if __name__ == "__main__":

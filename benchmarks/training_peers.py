@@ -63,7 +63,7 @@ def marian(config: Any) -> Peer:
 
 def x_transformers(config: Any) -> Peer:
     """Encoder and decoder of x-transformers with one table of embeddings, tied to the output."""
-    from x_transformers import Decoder, Encoder
+    from x_transformers import Decoder, Encoder  # type: ignore[import-untyped]
 
     encoder = _wrapped(Encoder, config.encoder_layers, config)
     decoder = _wrapped(Decoder, config.decoder_layers, config, cross_attend=True)
@@ -230,7 +230,7 @@ def train(
         for batch in batches:
             with autocast(torch.device("cpu"), dtype):
                 value = loss(batch)
-            (value / len(batches)).backward()
+            (value / len(batches)).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

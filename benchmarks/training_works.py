@@ -47,7 +47,7 @@ class Work:
         settings = {**self.settings, "data.folder": folder.resolve(), "train.precision": precision}
         settings |= {f"train.{key}": NEVER for key in ("updates", "validate_every", "checkpoint_every")}
         settings |= {"train.log_every": self.warm, "train.metric": "loss", "train.accumulate": 2}
-        return as_overrides(settings | (TINY if tiny else {}))
+        return as_overrides({**settings, **(TINY if tiny else {})})
 
 
 def as_overrides(settings: Settings) -> list[str]:
@@ -109,7 +109,7 @@ SMALL, MIDDLE, LARGE = sizes(128, 4, 256, 4, 4), sizes(256, 8, 512, 3, 3), sizes
 WORKS = {
     "d128_4+4": translation(SMALL, warm=4, updates=20),
     "d256_3+3": translation(MIDDLE, warm=4, updates=20),
-    "d512_6+6": translation(LARGE, warm=2, updates=6),
+    "d512_6+6": translation(LARGE, warm=2, updates=4),
     "decoder_10m": decoder(sizes(320, 5, 1280, 0, 6), length=256),  # 7.4 M in the blocks, 2.6 M in 8,000 words
     "memory_d256_3+3": memory(MIDDLE),
     "memory_d512_6+6": memory(LARGE),

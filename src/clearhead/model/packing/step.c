@@ -19,7 +19,6 @@
 
 #define LANES 16
 #define ALWAYS static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
 
 typedef float Floats __attribute__((vector_size(64)));
 typedef float Half __attribute__((vector_size(32)));
@@ -113,14 +112,9 @@ ALWAYS Floats all(float value) { return value - (Floats){0}; }
 
 /* Sum of four neighbouring quarters; sums over all lanes are always made in this order. */
 ALWAYS Quarter quarter(Floats vector) {
-    Half low, high;
-    memcpy(&low, &vector, 32);
-    memcpy(&high, (char *)&vector + 32, 32);
-    low += high;
-    Quarter first, second;
-    memcpy(&first, &low, 16);
-    memcpy(&second, (char *)&low + 16, 16);
-    return first + second;
+    Half half = __builtin_shufflevector(vector, vector, 0, 1, 2, 3, 4, 5, 6, 7) +
+                __builtin_shufflevector(vector, vector, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
 }
 
 ALWAYS float total(Floats vector) {
@@ -128,8 +122,8 @@ ALWAYS float total(Floats vector) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-ALWAYS Quarter totals(const Floats *vectors) {
-    Quarter a = quarter(vectors[0]), b = quarter(vectors[1]), c = quarter(vectors[2]), d = quarter(vectors[3]);
+ALWAYS Quarter totals(Floats first, Floats second, Floats third, Floats fourth) {
+    Quarter a = quarter(first), b = quarter(second), c = quarter(third), d = quarter(fourth);
     Quarter left = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
     Quarter right = __builtin_shufflevector(c, d, 0, 1, 4, 5) + __builtin_shufflevector(c, d, 2, 3, 6, 7);
     return __builtin_shufflevector(left, right, 0, 2, 4, 6) + __builtin_shufflevector(left, right, 1, 3, 5, 7);
@@ -185,66 +179,110 @@ typedef struct {
     int64_t whole_row, scores_row;
 } Work;
 
-/* Four outputs (or one) of some rows: sums[row][output] = weight[output] . x[row]. */
-ALWAYS void dot(const int outputs, const int rows, const float *weight, int64_t weight_row, const float *x,
-                int64_t x_row, int64_t inputs, float (*sums)[4]) {
-    Floats parts[4][4];
-    for (int r = 0; r < rows; r++)
-        for (int o = 0; o < outputs; o++) parts[r][o] = (Floats){0};
-    int64_t at = 0;
-    for (; at + LANES <= inputs; at += LANES) {
-        Floats now[4];
-        UNROLL for (int o = 0; o < outputs; o++) now[o] = load(weight + o * weight_row + at);
-        UNROLL for (int r = 0; r < rows; r++) {
-            Floats other = load(x + r * x_row + at);
-            UNROLL for (int o = 0; o < outputs; o++) parts[r][o] += now[o] * other;
-        }
-    }
-    UNROLL for (int r = 0; r < rows; r++) {
-        if (outputs == 4) {
-            Quarter four = totals(parts[r]);
-            memcpy(sums[r], &four, sizeof four);
-        } else
-            sums[r][0] = total(parts[r][0]);
-    }
-    for (; at < inputs; at++)
-        for (int r = 0; r < rows; r++)
-            for (int o = 0; o < outputs; o++) sums[r][o] += weight[o * weight_row + at] * x[r * x_row + at];
+typedef struct {
+    Floats a, b, c, d; /* of four outputs; fields, as compilers keep arrays in memory */
+} Four;
+
+ALWAYS Four four_of(const float *weight, int64_t row) {
+    return (Four){load(weight), load(weight + row), load(weight + 2 * row), load(weight + 3 * row)};
 }
 
-ALWAYS void dots(int outputs, int rows, const float *weight, int64_t weight_row, const float *x, int64_t x_row,
+ALWAYS Four plus(Four sums, Four weights, Floats x) {
+    sums.a += weights.a * x, sums.b += weights.b * x, sums.c += weights.c * x, sums.d += weights.d * x;
+    return sums;
+}
+
+ALWAYS void put(float *sums, Four parts) {
+    Quarter four = totals(parts.a, parts.b, parts.c, parts.d);
+    memcpy(sums, &four, sizeof four);
+}
+
+/* Four outputs of one to four rows: sums[row][output] = weight[output] . x[row]. */
+ALWAYS void dot(const int rows, const float *weight, int64_t weight_row, const float *x, int64_t x_row, int64_t inputs,
+                float (*sums)[4]) {
+    Floats zero = {0};
+    Four nothing = {zero, zero, zero, zero}, first = nothing, second = nothing, third = nothing, fourth = nothing;
+    int64_t at = 0;
+    for (; at + LANES <= inputs; at += LANES) {
+        Four now = four_of(weight + at, weight_row);
+        first = plus(first, now, load(x + at));
+        if (rows > 1) second = plus(second, now, load(x + x_row + at));
+        if (rows > 2) third = plus(third, now, load(x + 2 * x_row + at));
+        if (rows > 3) fourth = plus(fourth, now, load(x + 3 * x_row + at));
+    }
+    put(sums[0], first);
+    if (rows > 1) put(sums[1], second);
+    if (rows > 2) put(sums[2], third);
+    if (rows > 3) put(sums[3], fourth);
+    for (; at < inputs; at++)
+        for (int r = 0; r < rows; r++)
+            for (int o = 0; o < 4; o++) sums[r][o] += weight[o * weight_row + at] * x[r * x_row + at];
+}
+
+ALWAYS float dot_of_one(const float *weight, const float *x, int64_t inputs) {
+    Floats parts = {0};
+    int64_t at = 0;
+    for (; at + LANES <= inputs; at += LANES) parts += load(weight + at) * load(x + at);
+    float sum = total(parts);
+    for (; at < inputs; at++) sum += weight[at] * x[at];
+    return sum;
+}
+
+static void dots(int outputs, int rows, const float *weight, int64_t weight_row, const float *x, int64_t x_row,
                  int64_t inputs, float (*sums)[4]) {
-    if (outputs == 4)
-        switch (rows) {
-        case 4: dot(4, 4, weight, weight_row, x, x_row, inputs, sums); return;
-        case 3: dot(4, 3, weight, weight_row, x, x_row, inputs, sums); return;
-        case 2: dot(4, 2, weight, weight_row, x, x_row, inputs, sums); return;
-        default: dot(4, 1, weight, weight_row, x, x_row, inputs, sums); return;
-        }
-    for (int o = 0; o < outputs; o++)
-        for (int r = 0; r < rows; r++) {
-            float one[1][4];
-            dot(1, 1, weight + o * weight_row, weight_row, x + r * x_row, x_row, inputs, one);
-            sums[r][o] = one[0][0];
-        }
+    if (outputs < 4)
+        for (int o = 0; o < outputs; o++)
+            for (int r = 0; r < rows; r++) sums[r][o] = dot_of_one(weight + o * weight_row, x + r * x_row, inputs);
+    else if (rows == 4)
+        dot(4, weight, weight_row, x, x_row, inputs, sums);
+    else if (rows == 3)
+        dot(3, weight, weight_row, x, x_row, inputs, sums);
+    else if (rows == 2)
+        dot(2, weight, weight_row, x, x_row, inputs, sums);
+    else
+        dot(1, weight, weight_row, x, x_row, inputs, sums);
 }
 
 #ifdef __AVX512VNNI__
+typedef struct {
+    __m512i a, b, c, d;
+} FourWhole;
+
+ALWAYS FourWhole plus_whole(FourWhole sums, FourWhole weights, const uint8_t *from) {
+    __m512i x = _mm512_loadu_si512(from);
+    return (FourWhole){_mm512_dpbusd_epi32(sums.a, x, weights.a), _mm512_dpbusd_epi32(sums.b, x, weights.b),
+                       _mm512_dpbusd_epi32(sums.c, x, weights.c), _mm512_dpbusd_epi32(sums.d, x, weights.d)};
+}
+
+/* As `totals`; two vectors are halved at a time. */
+ALWAYS void put_whole(int32_t *sums, FourWhole parts) {
+    Ints a = (Ints)parts.a, b = (Ints)parts.b, c = (Ints)parts.c, d = (Ints)parts.d;
+    Ints left = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+                __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    Ints right = __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+                 __builtin_shufflevector(c, d, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    Ints both = __builtin_shufflevector(left, right, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                __builtin_shufflevector(left, right, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    both += __builtin_shufflevector(both, both, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    sums[0] = both[0] + both[1], sums[1] = both[4] + both[5], sums[2] = both[8] + both[9], sums[3] = both[12] + both[13];
+}
+
 /* The same of whole numbers: x from 0 to 255, weights from -127 to 127. */
 ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, int32_t (*sums)[4]) {
-    __m512i parts[4][4];
-    for (int r = 0; r < rows; r++)
-        for (int o = 0; o < 4; o++) parts[r][o] = _mm512_setzero_si512();
+    __m512i zero = _mm512_setzero_si512();
+    FourWhole nothing = {zero, zero, zero, zero}, first = nothing, second = nothing, third = nothing, fourth = nothing;
     for (int64_t at = 0; at < row; at += 64) {
-        __m512i now[4];
-        UNROLL for (int o = 0; o < 4; o++) now[o] = _mm512_loadu_si512(weight + o * row + at);
-        UNROLL for (int r = 0; r < rows; r++) {
-            __m512i other = _mm512_loadu_si512(x + r * row + at);
-            UNROLL for (int o = 0; o < 4; o++) parts[r][o] = _mm512_dpbusd_epi32(parts[r][o], other, now[o]);
-        }
+        FourWhole now = {_mm512_loadu_si512(weight + at), _mm512_loadu_si512(weight + row + at),
+                         _mm512_loadu_si512(weight + 2 * row + at), _mm512_loadu_si512(weight + 3 * row + at)};
+        first = plus_whole(first, now, x + at);
+        if (rows > 1) second = plus_whole(second, now, x + row + at);
+        if (rows > 2) third = plus_whole(third, now, x + 2 * row + at);
+        if (rows > 3) fourth = plus_whole(fourth, now, x + 3 * row + at);
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int o = 0; o < 4; o++) sums[r][o] = _mm512_reduce_add_epi32(parts[r][o]);
+    put_whole(sums[0], first);
+    if (rows > 1) put_whole(sums[1], second);
+    if (rows > 2) put_whole(sums[2], third);
+    if (rows > 3) put_whole(sums[3], fourth);
 }
 #else
 ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, int32_t (*sums)[4]) {
