@@ -179,11 +179,11 @@ def test_rows_do_not_move_in_most_steps():
     rows, moves = Rows(), 0
     rows.join(["a"], [1], {0: torch.zeros(1, 1, 1)})
     for _ in range(500):
-        before = rows._tracks[0]
+        before = rows.tracks[0]
         end = rows._end
         rows.step()
         rows.write(0, torch.zeros(1, 1, 1))
-        moves += rows._tracks[0] is not before or rows._end != end + 1
+        moves += rows.tracks[0] is not before or rows._end != end + 1
     assert moves < 10
 
 

@@ -1,8 +1,7 @@
 """What attention asks of a key/value cache. This room declares it; the generate room supplies caches that keep."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -19,14 +18,22 @@ class LayerCache(Protocol):
         """The keys and values of the encoder's output, computed once for each source."""
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where a layer cache keeps the tokens of all rows, with room for one more in each."""
+class Place(NamedTuple):
+    """Where a layer cache keeps the tokens of all rows, the new ones included; the same tensors as long as they serve.
 
-    key: Tensor  # (rows, kv_heads, keys, d_head), or with slots (slots, kv_heads, d_head)
-    value: Tensor  # likewise
-    positions: Tensor  # (rows, keys) int64
-    slots: Tensor | None = None  # (rows, keys) int64
+    Args:
+        key, value: (rows, kv_heads, room, d_head), or with slots (slots, kv_heads, d_head).
+        positions: (rows, keys) int64.
+        first, columns: the columns in use, of which the last one is new.
+        slots: (rows, keys) int64, where each column of a row is.
+    """
+
+    key: Tensor
+    value: Tensor
+    positions: Tensor
+    first: int
+    columns: int
+    slots: Tensor | None = None
 
 
 class InPlace:

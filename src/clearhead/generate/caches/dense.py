@@ -134,6 +134,7 @@ class Advance:
         rows.step()
         self.rows, self.codec, self.memory = rows, codec, memory
         self.valid = rows.valid(device)
+        self.reach, self.first = rows.reach, rows.first
         self.key_positions = rows.positions(device)  # (rows, keys)
         self.positions = self.key_positions[:, -1:]  # (rows, 1)
 
@@ -161,8 +162,9 @@ class AdvanceLayer(InPlace):
         return isinstance(self.call.codec, Exact)
 
     def place(self, positions: Tensor, like: Tensor) -> Place:
-        key, value = (self.call.rows.view((self.index, side, 0)) for side in (0, 1))
-        return Place(key, value, self.call.key_positions)
+        call, tracks = self.call, self.call.rows.tracks
+        key, value = tracks[self.index, 0, 0], tracks[self.index, 1, 0]
+        return Place(key, value, call.key_positions, call.first, call.reach)
 
     def _side(self, side: int, state: Tensor, before: int) -> Tensor:
         rows, codec = self.call.rows, self.call.codec

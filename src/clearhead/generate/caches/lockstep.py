@@ -13,6 +13,7 @@ class Places:
 
     def __init__(self) -> None:
         self.buffer = self.now = torch.empty(0, 0)  # (rows, capacity), and what of it is in use
+        self.length = 0  # tokens
 
     def extend(self, start: int, positions: Tensor) -> Tensor:
         """Those before `start` and then these, (rows, new); one and the same tensor for all blocks of a pass."""
@@ -23,6 +24,7 @@ class Places:
             self.buffer[:, start:end] = positions
         if end != self.now.shape[1]:
             self.now = self.buffer[:, :end]
+        self.length = end
         return self.now
 
     def select(self, rows: Tensor) -> None:
@@ -35,6 +37,7 @@ class Places:
     def truncate(self, length: int) -> None:
         """Forget all but the first `length`."""
         self.now = self.now[:, :length]
+        self.length = min(self.length, length)
 
 
 class DenseLayer(InPlace):
@@ -55,7 +58,9 @@ class DenseLayer(InPlace):
 
     def place(self, positions: Tensor, like: Tensor) -> Place:
         start = self._lengthen(like, like, 1)
-        return Place(*self._all(start, positions.expand(len(like), -1)))
+        if self.positions.length < self.length:
+            self.positions.extend(start, positions.expand(like.shape[0], -1))
+        return Place(self.key, self.value, self.positions.now, 0, self.length)
 
     def _lengthen(self, key: Tensor, value: Tensor, new: int) -> int:
         """Room for so many more tokens of the kind of these; returns where they begin."""

@@ -208,7 +208,7 @@ class PagedAdvanceLayer(InPlace):
         key, value = (pool.states for pool in self.call.cache.pools[self.index])
         assert key is not None  # a text was read before
         assert value is not None
-        return Place(key, value, self.call.key_positions, self.call.slots)
+        return Place(key, value, self.call.key_positions, 0, self.call.slots.shape[1], self.call.slots)
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
         return self.call.memory(self.index, compute)

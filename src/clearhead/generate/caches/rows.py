@@ -33,7 +33,7 @@ class Rows(Generic[Owner]):
         self.version = 0  # changes whenever rows come, go or change places
         self._end = 0
         self._rows = self._columns = 0  # the room there is
-        self._tracks: dict[Track, Tensor] = {}
+        self.tracks: dict[Track, Tensor] = {}  # (rows, ..., columns, features) with room for more of both
         self._counts = torch.empty(0, dtype=torch.int64)  # `lengths` as a tensor
 
     def __len__(self) -> int:
@@ -42,13 +42,18 @@ class Rows(Generic[Owner]):
     @property
     def bytes(self) -> int:
         """Bytes of all tracks, the room not in use included."""
-        return sum(each.numel() * each.element_size() for each in self._tracks.values())
+        return sum(each.numel() * each.element_size() for each in self.tracks.values())
 
     @property
     def reach(self) -> int:
         """Columns that are read: those of the longest row."""
         longest = max(self.lengths, default=0)
         return longest if self.window is None else min(longest, self.window)
+
+    @property
+    def first(self) -> int:
+        """The first of these columns in the tensors of the tracks."""
+        return self._end - self.reach
 
     # --- rows come and go ---
 
@@ -69,14 +74,14 @@ class Rows(Generic[Owner]):
         row = self.order.index(sample)
         reach = min(self.lengths[row], self.reach)
         now = slice(self._end - reach, self._end)
-        states = {track: each[row : row + 1, ..., now, :].clone() for track, each in self._tracks.items()}
+        states = {track: each[row : row + 1, ..., now, :].clone() for track, each in self.tracks.items()}
         self.join([child], [self.lengths[row]], states)
 
     def leave(self, sample: Owner) -> None:
         """The row of a sample goes; the last row takes its place."""
         row, last = self.order.index(sample), len(self.order) - 1
         if row != last:
-            for each in self._tracks.values():
+            for each in self.tracks.values():
                 each[row] = each[last]
             self.order[row], self.lengths[row] = self.order[last], self.lengths[last]
         self.order.pop()
@@ -98,12 +103,12 @@ class Rows(Generic[Owner]):
 
     def overwrite(self, track: Track, sample: Owner, state: Tensor) -> None:
         """Other states for the newest columns of one row, (..., columns, features)."""
-        row = self._tracks[track][self.order.index(sample)]
+        row = self.tracks[track][self.order.index(sample)]
         row[..., self._end - state.shape[-2] : self._end, :] = state
 
     def view(self, track: Track, *, before: int = 0) -> Tensor:
         """All that is read of a track, (rows, ..., columns, features), without the newest `before` columns."""
-        return self._tracks[track][: len(self.order), ..., self._end - self.reach : self._end - before, :]
+        return self.tracks[track][: len(self.order), ..., self._end - self.reach : self._end - before, :]
 
     def valid(self, device: torch.device) -> Tensor | None:
         """Which of the columns that are read belong to their row, (rows, columns) bool; None = all."""
@@ -122,10 +127,10 @@ class Rows(Generic[Owner]):
 
     def _track(self, track: Track, like: Tensor) -> Tensor:
         """The tensor of a track, made at its first use."""
-        if track not in self._tracks:
+        if track not in self.tracks:
             shape = (self._rows, *like.shape[1:-2], self._columns, like.shape[-1])
-            self._tracks[track] = like.new_zeros(shape)
-        return self._tracks[track]
+            self.tracks[track] = like.new_zeros(shape)
+        return self.tracks[track]
 
     def _fit(self, rows: int, reach: int, *, ahead: int) -> None:
         """Room for so many rows, for `reach` columns before the end, and for `ahead` after it."""
@@ -136,9 +141,9 @@ class Rows(Generic[Owner]):
         columns = max(self._columns, room)
         rows = self._rows if rows <= self._rows else max(rows, 2 * self._rows)
         kept = min(self.reach, self._end)
-        for track, old in self._tracks.items():
+        for track, old in self.tracks.items():
             now = old[: len(self.order), ..., self._end - kept : self._end, :]
-            self._tracks[track] = _moved(old, now, rows, columns, reach)
+            self.tracks[track] = _moved(old, now, rows, columns, reach)
         self._rows, self._columns, self._end = rows, columns, reach
 
     def _changed(self) -> None:

@@ -50,9 +50,10 @@ class Contrastive(Search):
             hidden = self._tried(writer, tokens)  # (texts, k, d_model)
             best = self._best(values, self._likeness(writer, hidden, seen))  # (texts, 1)
             writer.select(best)
-            going = texts.write(tokens.gather(1, best)[:, 0], values.gather(1, best)[:, 0])
-            if not len(going):
+            kept = texts.write(tokens.gather(1, best)[:, 0], values.gather(1, best)[:, 0])
+            if not kept:
                 return texts.results
+            going = torch.tensor(kept, device=tokens.device)  # (kept,)
             writer.keep(going, torch.zeros_like(best[going]))
             hidden = hidden[going[:, None], best[going]]  # (texts, 1, d_model)
             seen, logits = torch.cat([seen[going], F.normalize(hidden, dim=2)], dim=1), writer.logits(hidden[:, 0])

@@ -26,9 +26,10 @@ class Greedy(Search):
         while True:
             best, tokens = (each[:, 0] for each in largest(logits, 1))
             going = texts.write(tokens, best - log_sums(logits)[:, 0])
-            if not len(going):
+            if not going:
                 return texts.results
-            if len(going) < len(tokens):
-                writer.keep(going, torch.zeros_like(going)[:, None])
-                tokens = tokens[going]
+            if len(going) < tokens.shape[0]:
+                kept = torch.tensor(going, device=tokens.device)  # (kept,)
+                writer.keep(kept, torch.zeros_like(kept)[:, None])
+                tokens = tokens[kept]
             logits = writer.logits(writer.advance(tokens))

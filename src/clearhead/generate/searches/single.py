@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from clearhead.core.errors import ModelError
@@ -37,8 +36,8 @@ class Texts:
         self.results: list[list[Hypothesis]] = [[] for _ in limits]
         self.going = [Text(place, limit, list(writer.forced)) for place, limit in enumerate(limits)]
 
-    def write(self, tokens: Tensor, log_probabilities: Tensor) -> Tensor:
-        """Write a token in each text, both (texts,); returns which texts go on, (kept,), on the device of the tokens.
+    def write(self, tokens: Tensor, log_probabilities: Tensor) -> list[int]:
+        """Write a token in each text, both (texts,); returns which of the texts go on.
 
         Raises:
             ModelError: a log-probability is not a number.
@@ -56,7 +55,7 @@ class Texts:
             else:
                 going.append(row)
         self.going = [self.going[row] for row in going]
-        return torch.tensor(going, dtype=torch.int64, device=tokens.device)
+        return going
 
     def _hypothesis(self, text: Text) -> Hypothesis:
         score = text.total / divisor(self.config, len(text.tokens))

@@ -85,7 +85,7 @@ class Writer:
         logits = self.model.logits(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self._forbidden is not None:
-            logits[:, self._forbidden] = -torch.inf
+            logits.select(1, self._forbidden).fill_(-torch.inf)
         return logits
 
     def select(self, rows: Tensor) -> None:

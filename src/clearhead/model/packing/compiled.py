@@ -30,14 +30,14 @@ class Compiled:
 
     def takes(self, hidden: Tensor) -> bool:
         """Whether it can multiply this."""
-        few = hidden.shape[:-1].numel() <= self.most
+        few = hidden.numel() <= self.most * hidden.shape[-1]
         return self.ready and few and not torch.is_grad_enabled() and hidden.dtype == torch.float32
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
         assert self.library is not None
         hidden, matrix = hidden.contiguous(), self.struct
-        rows = hidden.shape[:-1].numel()
+        rows = hidden.numel() // hidden.shape[-1]
         out = torch.empty(*hidden.shape[:-1], matrix.outputs)
         scratch = torch.empty(rows * (1 + matrix.stride // 4) if self.held.whole else 0)
         threads = threads_for(rows * matrix.outputs * matrix.inputs)

@@ -85,7 +85,8 @@ typedef struct {
     int64_t bias_row, bias_head, bias_column;
     const uint8_t *valid; /* (rows, columns) or null */
     int64_t valid_row;
-    int64_t columns, window;  /* window: the most newest columns that are seen */
+    int64_t first, columns;   /* columns that are in use, from the first on */
+    int64_t window;           /* the most newest columns that are seen */
     int64_t readers;          /* rows that share one row of the store */
 } Keys;
 
@@ -421,7 +422,7 @@ static void turn(float *state, int64_t row, const Call *call) {
 /* The state of one column of a row. */
 ALWAYS float *state(const Keys *keys, const Store *store, int64_t row, int64_t head, int64_t column) {
     int64_t before = keys->slots ? keys->slots[row * keys->slots_row + column] * store->column
-                                 : row * store->row + column * store->column;
+                                 : row * store->row + (keys->first + column) * store->column;
     return store->data + before + head * store->head;
 }
 

@@ -6,6 +6,7 @@ recording, a mask of its own, gradients, several tokens, a cache that does not k
 way too.
 """
 
+import threading
 from ctypes import CDLL, byref
 from functools import partial
 from typing import Any, cast
@@ -18,7 +19,7 @@ from clearhead.model.attention.heads import SomeHeads
 from clearhead.model.attention.multihead import CrossAttention, Memory, MultiHead, SelfAttention
 from clearhead.model.attention.projections import Fused
 from clearhead.model.block import Block, NoCross
-from clearhead.model.cache import Cache, InPlace, Place
+from clearhead.model.cache import Cache, InPlace
 from clearhead.model.feedforward import gated, plain
 from clearhead.model.mask import AttentionMask
 from clearhead.model.norm import NoNorm, Norm
@@ -27,7 +28,7 @@ from clearhead.model.norm.rmsnorm import RMSNorm
 from clearhead.model.once import Once
 from clearhead.model.packing import structs
 from clearhead.model.packing.compiled import threads_for
-from clearhead.model.packing.structs import Held
+from clearhead.model.packing.structs import Held, Stores
 from clearhead.model.position.base import InLayer, Lent
 from clearhead.model.position.rotary import Rotary
 from clearhead.model.residual import DeepNorm, NoResidual, PostNorm, PreNorm, Residual
@@ -61,67 +62,91 @@ class Stepping(Blocks):
         self.struct = structs.Model(blocks, _norm(self.held, self.last), len(layers), d_model)
         self.hooks = [hooks for each in self.modules() for hooks in (each._forward_hooks, each._forward_pre_hooks)]
         self.work = sum(each.numel() for each in self.blocks.parameters())  # products for each row
+        self.position = self.layers[0].attention.position  # what it says of positions alone serves all blocks
+        self.biases = type(_scheme(self.position)).bias is not InLayer.bias
+        self.local = Local(len(layers))
 
     def body(
         self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
     ) -> Tensor:
         if hidden.shape[1] > 1 or torch.is_grad_enabled() or any(self.hooks) or hidden.dtype != torch.float32:
             return super().body(hidden, positions, mask, memory, cache)
-        if not _plain(mask) or not self._opens(cache):
+        first = cache.layer(0)
+        if not (isinstance(first, InPlace) and first.places and _plain(mask)):
             return super().body(hidden, positions, mask, memory, cache)
-        rows = hidden.shape[0]
-        hidden = hidden.clone(memory_format=torch.contiguous_format)  # (rows, 1, d_model)
-        held: list[Any] = []  # alive until the call is over
-        call = structs.Call(hidden=hidden.data_ptr(), rows=rows, threads=threads_for(rows * self.work))
-        self._turn(call, positions, held)
-        call.self = self._keys(rows, positions, mask, cache, held)
+        local, rows, held = self.local, hidden.shape[0], []  # held: alive until the call is over
+        hidden = hidden.contiguous()  # (rows, 1, d_model), of this pass alone: the step writes into it
+        call = local.call
+        call.hidden, call.rows, call.threads = hidden.data_ptr(), rows, threads_for(rows * self.work)
+        call.self, call.cross = local.own.array, local.crossed.array
+        held.append(self._turn(call, positions))
+        held.append(self._keys(local.own, rows, positions, mask, cache))
         if memory is not None:
-            call.cross = self._sources(rows, positions, memory, cache, held)
+            held.append(self._sources(local.crossed, rows, memory, cache))
         model, told = byref(self.struct), byref(call)
-        work = torch.empty(self.library.clearhead_work(model, told))  # (floats,)
-        call.work = work.data_ptr()
+        call.work = local.room(self.library.clearhead_work(model, told))
         self.library.clearhead_step(model, told)
         return hidden
 
-    def _opens(self, cache: Cache) -> bool:
-        first = cache.layer(0)
-        return isinstance(first, InPlace) and first.places
-
-    def _turn(self, call: structs.Call, positions: Tensor, held: list[Any]) -> None:
+    def _turn(self, call: structs.Call, positions: Tensor) -> Any:
         """Tell by which angles this step turns queries and keys."""
-        position = self.layers[0].attention.position  # what it says of positions alone serves all blocks
-        turns = position.turns(positions, torch.float32)
+        call.own = None
+        turns = self.position.turns(positions, torch.float32)
         if turns is None:
-            return
+            return None
         own, partner = (each.contiguous() for each in turns)  # (rows or 1, 1, 1, turned)
-        held += [own, partner]
         call.own, call.partner = own.data_ptr(), partner.data_ptr()
-        call.turn_row, call.turned = (own.stride(0) if len(own) > 1 else 0), own.shape[-1]
-        call.pairs = int(_scheme(position).layout == "pairs")
+        call.turn_row, call.turned = (own.stride(0) if own.shape[0] > 1 else 0), own.shape[-1]
+        call.pairs = int(_scheme(self.position).layout == "pairs")
+        return own, partner
 
-    def _keys(self, rows: int, positions: Tensor, mask: AttentionMask, cache: Cache, held: list[Any]) -> Any:
+    def _keys(self, stores: Stores, rows: int, positions: Tensor, mask: AttentionMask, cache: Cache) -> Any:
         """Make room for the newest token in every block, and tell where its keys and values are."""
-        found, once, valid = [], Once(), None if mask.valid is None else mask.valid.contiguous()
+        sizes, once, biases = self.layers[0].attention.projections.sizes, Once(), []
+        like = torch.empty(rows, sizes.kv_heads, 1, sizes.d_head)
+        valid = None if mask.valid is None else mask.valid.contiguous()  # (rows, columns)
         for index, block in enumerate(self.layers):
-            sizes = block.attention.projections.sizes
-            place = cast(InPlace, cache.layer(index)).place(
-                positions, torch.empty(rows, sizes.kv_heads, 1, sizes.d_head)
-            )
-            keys = _seen(place, valid, once(block.attention.position.bias, positions, place.positions), held)
-            keys.window = keys.columns if mask.window is None else mask.window
-            found.append(keys)
-        return _array(found, held)
+            own = block.attention.projections.sizes
+            if own is not sizes and own.kv_heads != sizes.kv_heads:  # heads were removed
+                like = torch.empty(rows, own.kv_heads, 1, own.d_head)
+            place = cast(InPlace, cache.layer(index)).place(positions, like)
+            keys = stores.at(index, place.key, place.value)
+            keys.first, keys.columns, keys.readers = place.first, place.columns, 1
+            keys.window = place.columns if mask.window is None else mask.window
+            _see(keys, valid)
+            keys.slots = None
+            if place.slots is not None:
+                keys.slots, keys.slots_row = place.slots.data_ptr(), place.slots.stride(0)
+            if self.biases:
+                biases.append(_lean(keys, once(block.attention.position.bias, positions, place.positions)))
+        return valid, biases
 
-    def _sources(self, rows: int, positions: Tensor, memory: Memory, cache: Cache, held: list[Any]) -> Any:
+    def _sources(self, stores: Stores, rows: int, memory: Memory, cache: Cache) -> Any:
         """Tell where keys and values of the sources are."""
-        found, valid = [], None if memory.valid is None else memory.valid.contiguous()
+        valid, found = None if memory.valid is None else memory.valid.contiguous(), []
         for index, block in enumerate(self.layers):
-            compute = partial(block.cross.projections.keys_values, memory.hidden)
-            key, value = cache.layer(index).memory(compute)
-            keys = _seen(Place(key, value, positions), valid, None, held)
-            keys.readers, keys.window = rows // len(key), keys.columns
-            found.append(keys)
-        return _array(found, held)
+            key, value = cache.layer(index).memory(partial(block.cross.projections.keys_values, memory.hidden))
+            keys = stores.at(index, key, value)
+            keys.columns = keys.window = key.shape[2]
+            keys.readers = rows // key.shape[0]
+            _see(keys, valid)
+            found += [key, value]
+        return valid, found
+
+
+class Local(threading.local):
+    """What a thread tells step.c with, kept from one step to the next."""
+
+    def __init__(self, layers: int) -> None:
+        self.call = structs.Call()
+        self.own, self.crossed = Stores(layers), Stores(layers)
+        self._work = torch.empty(0)
+
+    def room(self, floats: int) -> int:
+        """The address of scratch memory."""
+        if self._work.shape[0] < floats:
+            self._work = torch.empty(2 * floats)
+        return self._work.data_ptr()
 
 
 def knows(stack: nn.Module) -> bool:
@@ -170,27 +195,21 @@ def _plain(mask: AttentionMask) -> bool:
     return mask.own and all(each is None for each in rules)
 
 
-def _seen(place: Place, valid: Tensor | None, bias: Tensor | None, held: list[Any]) -> structs.Keys:
-    """Keys and values, padding (rows, columns) bool, bias (rows or 1, heads or 1, 1, columns)."""
-    keys = structs.Keys(structs.store(place.key), structs.store(place.value), columns=place.key.shape[-2], readers=1)
-    if place.slots is not None:
-        keys.slots, keys.slots_row, keys.columns = place.slots.data_ptr(), place.slots.stride(0), place.slots.shape[1]
-    held += [place, valid]
+def _see(keys: structs.Keys, valid: Tensor | None) -> None:
+    """Tell what is padding, (rows, columns) bool."""
+    keys.valid = None
     if valid is not None:
         keys.valid, keys.valid_row = valid.data_ptr(), valid.stride(0)
+
+
+def _lean(keys: structs.Keys, bias: Tensor | None) -> Tensor | None:
+    """Tell what is added to scores, (rows or 1, heads or 1, 1, columns)."""
+    keys.bias = None
     if bias is not None:
         bias = bias.float().expand(-1, -1, 1, keys.columns)
-        held.append(bias)
-        keys.bias, keys.bias_column = bias.data_ptr(), bias.stride(3)
-        keys.bias_row, keys.bias_head = (
-            each if size > 1 else 0 for each, size in zip(bias.stride(), bias.shape[:2], strict=False)
-        )
-    return keys
-
-
-def _array(found: list[structs.Keys], held: list[Any]) -> Any:
-    held.append(structs.array(structs.Keys, cast(Any, found)))
-    return held[-1]
+        row, head, _, column = (each if size > 1 else 0 for each, size in zip(bias.stride(), bias.shape, strict=True))
+        keys.bias, keys.bias_row, keys.bias_head, keys.bias_column = bias.data_ptr(), row, head, column
+    return bias
 
 
 # --- parts ---

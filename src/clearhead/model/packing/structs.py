@@ -3,6 +3,8 @@
 import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -77,6 +79,7 @@ class Keys(Structure):
         ("bias_column", c_int64),
         ("valid", c_void_p),
         ("valid_row", c_int64),
+        ("first", c_int64),
         ("columns", c_int64),
         ("window", c_int64),
         ("readers", c_int64),
@@ -135,6 +138,27 @@ def store(states: Tensor) -> Store:
         return Store(states.data_ptr(), 0, head, column)
     row, head, column, _ = states.stride()
     return Store(states.data_ptr(), row, head, column)
+
+
+class Stores:
+    """Keys and values of all blocks as step.c is told of them; those that stay where they were are told once."""
+
+    def __init__(self, layers: int) -> None:
+        self.array = (Keys * layers)()
+        self._each = [self.array[index] for index in range(layers)]
+        self._known: list[tuple[Any, Any]] = [(_nothing, _nothing)] * layers
+
+    def at(self, index: int, key: Tensor, value: Tensor) -> Keys:
+        """The struct of a block, whose keys and values are now these."""
+        keys, (known_key, known_value) = self._each[index], self._known[index]
+        if known_key() is not key or known_value() is not value:
+            keys.key, keys.value = store(key), store(value)
+            self._known[index] = ref(key), ref(value)
+        return keys
+
+
+def _nothing() -> None:
+    """The reference of a block that was never told."""
 
 
 def array(kind: type[Structure], items: Sequence[Structure]) -> ctypes.Array[Structure]:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clearhead.model.position.base import POSITIONS, Position
@@ -37,7 +38,7 @@ class Sinusoidal(Position):
         if last > len(self.table):  # the formula has no end: draw a longer table when a longer text comes
             length = max(last, 2 * len(self.table))
             self.table = sinusoidal_table(length, self.table.shape[1], self.base, self.layout).to(self.table)
-        return self.table[positions]  # (batch or 1, length, d_model)
+        return F.embedding(positions, self.table)  # (batch or 1, length, d_model)
 
 
 def sinusoidal_table(length: int, d_model: int, base: float = 10_000.0, layout: Layout = "pairs") -> Tensor:
