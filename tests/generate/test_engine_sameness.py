@@ -58,6 +58,7 @@ def test_every_attention_is_served(make, name, kind):
         assert tokens(engine(model, cache, rows=3, step_tokens=20).generate(asked)) == alone
 
 
+@pytest.mark.usefixtures("double")  # float32 rounds by batch, and tokens may be nearly as probable
 @pytest.mark.parametrize(
     "changes",
     [

@@ -22,10 +22,10 @@ class Place(NamedTuple):
     """Where a layer cache keeps the tokens of all rows, the new ones included; the same tensors as long as they serve.
 
     Args:
-        key, value: (rows, kv_heads, room, d_head), or with slots (slots, kv_heads, d_head).
+        key, value: (rows, kv_heads, room, d_head), or (rows, kv_heads, d_head) with one token in each row.
         positions: (rows, keys) int64.
         first, columns: the columns in use, of which the last one is new.
-        slots: (rows, keys) int64, where each column of a row is.
+        origins: (rows, keys) int64, the row of `key` and `value` that each token is in; None = its own.
     """
 
     key: Tensor
@@ -33,7 +33,7 @@ class Place(NamedTuple):
     positions: Tensor
     first: int
     columns: int
-    slots: Tensor | None = None
+    origins: Tensor | None = None
 
 
 class InPlace:

@@ -9,11 +9,17 @@ from clearhead.model.cache import InPlace, KeyValue, Place
 
 
 class Places:
-    """Positions of the tokens held, (rows, tokens): the same for all blocks, so the first one writes for the others."""
+    """Where tokens are, the same for all blocks: in their texts (positions) and in the buffers (origins).
+
+    Rows that change places need not be moved in the buffers: it is enough to know in whose row each token was written.
+    That serves whoever looks keys up one by one; `DenseCache.settle` moves them for everybody else.
+    """
 
     def __init__(self) -> None:
-        self.buffer = self.now = torch.empty(0, 0)  # (rows, capacity), and what of it is in use
+        self.buffer = self.now = torch.empty(0, 0)  # positions (rows, capacity), and those in use
         self.length = 0  # tokens
+        self.origins: Tensor | None = None  # (rows, capacity) int64; None = each token is in its own row
+        self.lent = False  # the newest tokens were written by someone who knows origins
 
     def extend(self, start: int, positions: Tensor) -> Tensor:
         """Those before `start` and then these, (rows, new); one and the same tensor for all blocks of a pass."""
@@ -27,12 +33,30 @@ class Places:
         self.length = end
         return self.now
 
+    def lend(self, length: int, positions: Tensor, rows: int) -> None:
+        """One more token in every row, its own; there are `length` now. The first block tells for all others."""
+        self.lent = True
+        if self.length == length:
+            return
+        self.extend(self.length, positions.expand(rows, -1))
+        if self.origins is not None:
+            if length > self.origins.shape[1]:
+                self.origins = _grown(self.origins, self.origins, length - 1, _room(length), 1)
+            torch.arange(rows, out=self.origins[:, length - 1])
+
     def select(self, rows: Tensor) -> None:
         """Make row i what row `rows[i]` was."""
-        length = self.now.shape[1]
-        if length:
+        if self.length:
             self.buffer = self.buffer[rows]
-            self.now = self.buffer[:, :length]
+            self.now = self.buffer[:, : self.length]
+
+    def point(self, rows: Tensor) -> None:
+        """The same, and tell origins."""
+        self.select(rows)
+        if self.origins is None:
+            self.origins = rows[:, None].repeat(1, _room(self.length))
+        else:
+            self.origins = self.origins[rows]
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length`."""
@@ -43,24 +67,34 @@ class Places:
 class DenseLayer(InPlace):
     """One block's keys and values in buffers that double when they are full; for use without gradients."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, cache: "DenseCache", places: Places) -> None:
         self.length = 0  # tokens held
         self.key = self.value = torch.empty(0)  # (rows, kv_heads, capacity, d_head)
         self.spare: KeyValue | None = None  # buffers that are not in use, for `select` to write into
-        self.positions = places
+        self.cache, self.positions = cache, places
         self.source: KeyValue | None = None
 
     def extend(self, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Append (rows, kv_heads, new, d_head) and positions (rows or 1, new); return all tokens so far."""
+        self.cache.settle()
         start = self._lengthen(key, value, key.shape[2])
         self.key[:, :, start : self.length], self.value[:, :, start : self.length] = key, value
-        return self._all(start, positions.expand(len(key), -1))
+        there = self.positions.extend(start, positions.expand(len(key), -1))
+        return self.key[:, :, : self.length], self.value[:, :, : self.length], there
 
     def place(self, positions: Tensor, like: Tensor) -> Place:
-        start = self._lengthen(like, like, 1)
-        if self.positions.length < self.length:
-            self.positions.extend(start, positions.expand(like.shape[0], -1))
-        return Place(self.key, self.value, self.positions.now, 0, self.length)
+        self._lengthen(like, like, 1)
+        there = self.positions
+        there.lend(self.length, positions, like.shape[0])
+        return Place(self.key, self.value, there.now, 0, self.length, there.origins)
+
+    def settle(self, origins: Tensor) -> None:
+        """Move every token into its own row; origins (rows, tokens)."""
+        columns = torch.arange(self.length, device=origins.device)
+        self.key, self.value = (
+            each.transpose(1, 2)[origins, columns].transpose(1, 2).contiguous() for each in (self.key, self.value)
+        )
+        self.spare = None
 
     def _lengthen(self, key: Tensor, value: Tensor, new: int) -> int:
         """Room for so many more tokens of the kind of these; returns where they begin."""
@@ -69,10 +103,6 @@ class DenseLayer(InPlace):
             self.key = _grown(self.key, key, start, _room(self.length), 2)
             self.value = _grown(self.value, value, start, _room(self.length), 2)
         return start
-
-    def _all(self, start: int, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        there = self.positions.extend(start, positions)
-        return self.key[:, :, : self.length], self.value[:, :, : self.length], there
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
         """The encoder's keys and values (sources, kv_heads, source, d_head), computed at the first call."""
@@ -104,7 +134,7 @@ class DenseCache:
 
     def __init__(self, layers: int) -> None:
         self._places = Places()
-        self._layers = [DenseLayer(self._places) for _ in range(layers)]
+        self._layers = [DenseLayer(self, self._places) for _ in range(layers)]
 
     def layer(self, index: int) -> DenseLayer:
         """The cache of block `index`."""
@@ -112,9 +142,21 @@ class DenseCache:
 
     def select(self, rows: Tensor) -> None:
         """Rearrange the sequences: row i becomes what row `rows[i]` was."""
+        if self._places.lent and rows.shape[0] <= self._layers[0].key.shape[0]:
+            self._places.point(rows)
+            return
+        self.settle()
         self._places.select(rows)
         for layer in self._layers:
             layer.select(rows)
+
+    def settle(self) -> None:
+        """Move every token into its own row of the buffers."""
+        places, self._places.lent = self._places, False
+        if places.origins is not None:
+            for layer in self._layers:
+                layer.settle(places.origins[:, : places.length])
+            places.origins = None
 
     def truncate(self, length: int) -> None:
         """Forget all tokens but the first `length`: what was tried and refused."""
@@ -141,7 +183,8 @@ def _room(tokens: int) -> int:
 
 def _grown(old: Tensor, new: Tensor, used: int, capacity: int, dim: int) -> Tensor:
     """A buffer of the kind of `new` with room for `capacity` tokens along `dim`, the first `used` ones from `old`."""
-    buffer = new.new_empty(*new.shape[:dim], capacity, *new.shape[dim + 1 :])
+    rows = max(new.shape[0], old.shape[0]) if used else new.shape[0]  # old rows may hold tokens of others
+    buffer = new.new_empty(rows, *new.shape[1:dim], capacity, *new.shape[dim + 1 :])
     if used:
         buffer.narrow(dim, 0, used).copy_(old.narrow(dim, 0, used))
     return buffer

@@ -73,14 +73,14 @@ typedef struct {
 } Model;
 
 typedef struct {
-    float *data; /* (rows, kv_heads, columns, d_head), or with slots (slots, kv_heads, d_head); the last axis without gaps */
-    int64_t row, head, column; /* strides, floats */
+    float *data; /* (rows, kv_heads, columns, d_head), the last axis without gaps */
+    int64_t row, head, column; /* strides, floats; column = 0: a row has room for one token only */
 } Store;
 
 typedef struct {
     Store key, value;
-    const int64_t *slots; /* (rows, columns), where each column of a row is; null = in the row itself, in order */
-    int64_t slots_row;
+    const int64_t *origins; /* (rows, columns), the row of the stores that each token is in; null = its own */
+    int64_t origins_row;
     const float *bias; /* of scores, (rows or 1, heads, columns), or null */
     int64_t bias_row, bias_head, bias_column;
     const uint8_t *valid; /* (rows, columns) or null */
@@ -421,8 +421,8 @@ static void turn(float *state, int64_t row, const Call *call) {
 
 /* The state of one column of a row. */
 ALWAYS float *state(const Keys *keys, const Store *store, int64_t row, int64_t head, int64_t column) {
-    int64_t before = keys->slots ? keys->slots[row * keys->slots_row + column] * store->column
-                                 : row * store->row + (keys->first + column) * store->column;
+    int64_t origin = keys->origins ? keys->origins[row * keys->origins_row + column] : row;
+    int64_t before = origin * store->row + (keys->first + column) * store->column;
     return store->data + before + head * store->head;
 }
 
@@ -442,10 +442,15 @@ static void mix(const float *query, const Keys *keys, const Attention *attention
     float largest = -INFINITY;
     for (int64_t at = 0; at < count;) {
         const float *key = state(keys, &keys->key, source, kv, from + at);
+        int64_t apart = 0; /* from one key to the next, where four are equally far apart */
         int some = 1;
-        if (at + 4 <= count && state(keys, &keys->key, source, kv, from + at + 3) == key + 3 * keys->key.column) some = 4;
+        if (at + 4 <= count) {
+            apart = state(keys, &keys->key, source, kv, from + at + 1) - key;
+            some = state(keys, &keys->key, source, kv, from + at + 2) == key + 2 * apart &&
+                   state(keys, &keys->key, source, kv, from + at + 3) == key + 3 * apart ? 4 : 1;
+        }
         float sums[1][4];
-        dots(some, 1, key, keys->key.column, query, width, width, sums);
+        dots(some, 1, key, apart, query, width, width, sums);
         for (int i = 0; i < some; i++, at++) {
             float score = attention->scale * sums[0][i] + (bias ? bias[(from + at) * keys->bias_column] : 0.0f);
             score = valid && !valid[from + at] ? -INFINITY : score;

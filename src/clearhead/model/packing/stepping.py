@@ -114,9 +114,9 @@ class Stepping(Blocks):
             keys.first, keys.columns, keys.readers = place.first, place.columns, 1
             keys.window = place.columns if mask.window is None else mask.window
             _see(keys, valid)
-            keys.slots = None
-            if place.slots is not None:
-                keys.slots, keys.slots_row = place.slots.data_ptr(), place.slots.stride(0)
+            keys.origins = None
+            if place.origins is not None:
+                keys.origins, keys.origins_row = place.origins.data_ptr(), place.origins.stride(0)
             if self.biases:
                 biases.append(_lean(keys, once(block.attention.position.bias, positions, place.positions)))
         return valid, biases

@@ -71,8 +71,8 @@ class Keys(Structure):
     _fields_ = [
         ("key", Store),
         ("value", Store),
-        ("slots", c_void_p),
-        ("slots_row", c_int64),
+        ("origins", c_void_p),
+        ("origins_row", c_int64),
         ("bias", c_void_p),
         ("bias_row", c_int64),
         ("bias_head", c_int64),
