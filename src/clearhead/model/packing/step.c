@@ -24,6 +24,7 @@ typedef float Floats __attribute__((vector_size(64)));
 typedef float Half __attribute__((vector_size(32)));
 typedef float Quarter __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(64)));
+typedef int32_t QuarterInts __attribute__((vector_size(16)));
 
 /* ---- what Python tells; every struct has its twin in native.py ---- */
 
@@ -193,14 +194,9 @@ ALWAYS Four plus(Four sums, Four weights, Floats x) {
     return sums;
 }
 
-ALWAYS void put(float *sums, Four parts) {
-    Quarter four = totals(parts.a, parts.b, parts.c, parts.d);
-    memcpy(sums, &four, sizeof four);
-}
-
 /* Four outputs of one to four rows: sums[row][output] = weight[output] . x[row]. */
 ALWAYS void dot(const int rows, const float *weight, int64_t weight_row, const float *x, int64_t x_row, int64_t inputs,
-                float (*sums)[4]) {
+                Quarter *sums) {
     Floats zero = {0};
     Four nothing = {zero, zero, zero, zero}, first = nothing, second = nothing, third = nothing, fourth = nothing;
     int64_t at = 0;
@@ -211,10 +207,10 @@ ALWAYS void dot(const int rows, const float *weight, int64_t weight_row, const f
         if (rows > 2) third = plus(third, now, load(x + 2 * x_row + at));
         if (rows > 3) fourth = plus(fourth, now, load(x + 3 * x_row + at));
     }
-    put(sums[0], first);
-    if (rows > 1) put(sums[1], second);
-    if (rows > 2) put(sums[2], third);
-    if (rows > 3) put(sums[3], fourth);
+    sums[0] = totals(first.a, first.b, first.c, first.d);
+    if (rows > 1) sums[1] = totals(second.a, second.b, second.c, second.d);
+    if (rows > 2) sums[2] = totals(third.a, third.b, third.c, third.d);
+    if (rows > 3) sums[3] = totals(fourth.a, fourth.b, fourth.c, fourth.d);
     for (; at < inputs; at++)
         for (int r = 0; r < rows; r++)
             for (int o = 0; o < 4; o++) sums[r][o] += weight[o * weight_row + at] * x[r * x_row + at];
@@ -229,21 +225,6 @@ ALWAYS float dot_of_one(const float *weight, const float *x, int64_t inputs) {
     return sum;
 }
 
-static void dots(int outputs, int rows, const float *weight, int64_t weight_row, const float *x, int64_t x_row,
-                 int64_t inputs, float (*sums)[4]) {
-    if (outputs < 4)
-        for (int o = 0; o < outputs; o++)
-            for (int r = 0; r < rows; r++) sums[r][o] = dot_of_one(weight + o * weight_row, x + r * x_row, inputs);
-    else if (rows == 4)
-        dot(4, weight, weight_row, x, x_row, inputs, sums);
-    else if (rows == 3)
-        dot(3, weight, weight_row, x, x_row, inputs, sums);
-    else if (rows == 2)
-        dot(2, weight, weight_row, x, x_row, inputs, sums);
-    else
-        dot(1, weight, weight_row, x, x_row, inputs, sums);
-}
-
 #ifdef __AVX512VNNI__
 typedef struct {
     __m512i a, b, c, d;
@@ -256,7 +237,7 @@ ALWAYS FourWhole plus_whole(FourWhole sums, FourWhole weights, const uint8_t *fr
 }
 
 /* As `totals`; two vectors are halved at a time. */
-ALWAYS void put_whole(int32_t *sums, FourWhole parts) {
+ALWAYS QuarterInts whole_totals(FourWhole parts) {
     Ints a = (Ints)parts.a, b = (Ints)parts.b, c = (Ints)parts.c, d = (Ints)parts.d;
     Ints left = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
                 __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
@@ -265,11 +246,12 @@ ALWAYS void put_whole(int32_t *sums, FourWhole parts) {
     Ints both = __builtin_shufflevector(left, right, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
                 __builtin_shufflevector(left, right, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
     both += __builtin_shufflevector(both, both, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    sums[0] = both[0] + both[1], sums[1] = both[4] + both[5], sums[2] = both[8] + both[9], sums[3] = both[12] + both[13];
+    both += __builtin_shufflevector(both, both, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    return __builtin_shufflevector(both, both, 0, 4, 8, 12);
 }
 
 /* The same of whole numbers: x from 0 to 255, weights from -127 to 127. */
-ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, int32_t (*sums)[4]) {
+ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, QuarterInts *sums) {
     __m512i zero = _mm512_setzero_si512();
     FourWhole nothing = {zero, zero, zero, zero}, first = nothing, second = nothing, third = nothing, fourth = nothing;
     for (int64_t at = 0; at < row; at += 64) {
@@ -280,13 +262,13 @@ ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, in
         if (rows > 2) third = plus_whole(third, now, x + 2 * row + at);
         if (rows > 3) fourth = plus_whole(fourth, now, x + 3 * row + at);
     }
-    put_whole(sums[0], first);
-    if (rows > 1) put_whole(sums[1], second);
-    if (rows > 2) put_whole(sums[2], third);
-    if (rows > 3) put_whole(sums[3], fourth);
+    sums[0] = whole_totals(first);
+    if (rows > 1) sums[1] = whole_totals(second);
+    if (rows > 2) sums[2] = whole_totals(third);
+    if (rows > 3) sums[3] = whole_totals(fourth);
 }
 #else
-ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, int32_t (*sums)[4]) {
+ALWAYS void whole_dot(const int rows, const int8_t *weight, const uint8_t *x, int64_t row, QuarterInts *sums) {
     for (int r = 0; r < rows; r++)
         for (int o = 0; o < 4; o++) {
             int32_t sum = 0;
@@ -315,40 +297,58 @@ static void round_rows(Team team, const float *x, int64_t x_row, int64_t inputs,
     }
 }
 
+/* Outputs o to o + 4 of some rows, before the bias. */
+ALWAYS void four_outputs(const int rows, const Matrix *matrix, int64_t o, const float *x, int64_t x_row, int64_t row,
+                         const Work *work, Quarter *sums) {
+    int64_t stride = matrix->stride;
+    if (!matrix->whole) {
+        dot(rows, matrix->weight + o * stride, stride, x + row * x_row, x_row, matrix->inputs, sums);
+        return;
+    }
+    QuarterInts whole[4], less;
+    Quarter scale;
+    whole_dot(rows, matrix->whole + o * stride, work->whole + row * stride, stride, whole);
+    memcpy(&less, matrix->sums + o, sizeof less);
+    memcpy(&scale, matrix->scale + o, sizeof scale);
+    for (int r = 0; r < rows; r++) sums[r] = __builtin_convertvector(whole[r] - less, Quarter) * work->scales[row + r] * scale;
+}
+
 /* out (rows, outputs) = x (rows, inputs) weight^T + bias, this thread's outputs of it; all have made x before. */
 static Span multiply(Team team, const Matrix *matrix, const float *x, int64_t x_row, int64_t rows, float *out,
                      const Work *work) {
-    int64_t stride = matrix->stride, outputs = matrix->outputs;
+    int64_t outputs = matrix->outputs;
     if (matrix->whole) {
-        round_rows(team, x, x_row, matrix->inputs, rows, work, stride);
+        round_rows(team, x, x_row, matrix->inputs, rows, work, matrix->stride);
         meet(team);
     }
     Span mine = share(team, outputs, 4);
-    for (int64_t o = mine.from; o < mine.to; o += 4) {
-        int some = mine.to - o < 4 ? (int)(mine.to - o) : 4;
+    int64_t o = mine.from;
+    for (; o + 4 <= mine.to; o += 4) {
+        Quarter bias = {0}, sums[4];
+        if (matrix->bias) memcpy(&bias, matrix->bias + o, sizeof bias);
         for (int64_t row = 0; row < rows; row += 4) {
             int few = rows - row < 4 ? (int)(rows - row) : 4;
-            float sums[4][4];
-            if (matrix->whole) {
-                int32_t whole[4][4];
-                const int8_t *weight = matrix->whole + o * stride; /* padded to a multiple of four outputs */
-                const uint8_t *rounded = work->whole + row * stride;
-                switch (few) {
-                case 4: whole_dot(4, weight, rounded, stride, whole); break;
-                case 3: whole_dot(3, weight, rounded, stride, whole); break;
-                case 2: whole_dot(2, weight, rounded, stride, whole); break;
-                default: whole_dot(1, weight, rounded, stride, whole);
-                }
-                for (int r = 0; r < few; r++)
-                    for (int i = 0; i < some; i++)
-                        sums[r][i] = (float)(whole[r][i] - matrix->sums[o + i]) * work->scales[row + r] * matrix->scale[o + i];
-            } else
-                dots(some, few, matrix->weight + o * stride, stride, x + row * x_row, x_row, matrix->inputs, sums);
-            for (int r = 0; r < few; r++)
-                for (int i = 0; i < some; i++)
-                    out[(row + r) * outputs + o + i] = sums[r][i] + (matrix->bias ? matrix->bias[o + i] : 0.0f);
+            switch (few) {
+            case 4: four_outputs(4, matrix, o, x, x_row, row, work, sums); break;
+            case 3: four_outputs(3, matrix, o, x, x_row, row, work, sums); break;
+            case 2: four_outputs(2, matrix, o, x, x_row, row, work, sums); break;
+            default: four_outputs(1, matrix, o, x, x_row, row, work, sums);
+            }
+            for (int r = 0; r < few; r++) {
+                Quarter sum = sums[r] + bias;
+                memcpy(out + (row + r) * outputs + o, &sum, sizeof sum);
+            }
         }
     }
+    for (; o < mine.to; o++) /* fewer than four are left; whole numbers are padded to four */
+        for (int64_t row = 0; row < rows; row++) {
+            Quarter sum;
+            if (matrix->whole)
+                four_outputs(1, matrix, o / 4 * 4, x, x_row, row, work, &sum);
+            else
+                sum[o % 4] = dot_of_one(matrix->weight + o * matrix->stride, x + row * x_row, matrix->inputs);
+            out[row * outputs + o] = sum[o % 4] + (matrix->bias ? matrix->bias[o] : 0.0f);
+        }
     return mine;
 }
 
@@ -439,44 +439,66 @@ static void mix(const float *query, const Keys *keys, const Attention *attention
     if (from == to) return;
     int64_t kv = head / (attention->heads / attention->kv_heads), count = to - from;
     const float *bias = keys->bias ? keys->bias + row * keys->bias_row + head * keys->bias_head : 0;
-    float largest = -INFINITY;
-    for (int64_t at = 0; at < count;) {
+    int64_t at = 0, padded = (count + LANES - 1) / LANES * LANES;
+    while (at < count) {
         const float *key = state(keys, &keys->key, source, kv, from + at);
         int64_t apart = 0; /* from one key to the next, where four are equally far apart */
-        int some = 1;
+        int alike = 0;
         if (at + 4 <= count) {
             apart = state(keys, &keys->key, source, kv, from + at + 1) - key;
-            some = state(keys, &keys->key, source, kv, from + at + 2) == key + 2 * apart &&
-                   state(keys, &keys->key, source, kv, from + at + 3) == key + 3 * apart ? 4 : 1;
+            alike = state(keys, &keys->key, source, kv, from + at + 2) == key + 2 * apart &&
+                    state(keys, &keys->key, source, kv, from + at + 3) == key + 3 * apart;
         }
-        float sums[1][4];
-        dots(some, 1, key, apart, query, width, width, sums);
-        for (int i = 0; i < some; i++, at++) {
-            float score = attention->scale * sums[0][i] + (bias ? bias[(from + at) * keys->bias_column] : 0.0f);
-            score = valid && !valid[from + at] ? -INFINITY : score;
-            scores[at] = score;
-            largest = score > largest ? score : largest;
-        }
+        if (alike) {
+            Quarter sums;
+            dot(1, key, apart, query, width, width, &sums);
+            memcpy(scores + at, &sums, sizeof sums);
+            at += 4;
+        } else
+            scores[at++] = dot_of_one(key, query, width);
     }
-    int64_t padded = (count + LANES - 1) / LANES * LANES;
-    for (int64_t at = count; at < padded; at++) scores[at] = -INFINITY;
-    Floats parts = {0};
-    for (int64_t at = 0; at < padded; at += LANES) {
+    for (; at < padded; at++) scores[at] = -INFINITY;
+    Floats peaks = all(-INFINITY), parts = {0};
+    for (at = 0; at < padded; at += LANES) {
+        Floats now = load(scores + at) * attention->scale;
+        store(scores + at, now);
+        if (bias || valid) { /* few models and few rows: plainly */
+            for (int64_t i = at; i < at + LANES && i < count; i++) {
+                scores[i] += bias ? bias[(from + i) * keys->bias_column] : 0.0f;
+                if (valid && !valid[from + i]) scores[i] = -INFINITY;
+            }
+            now = load(scores + at);
+        }
+        Ints higher = now > peaks;
+        peaks = (Floats)(((Ints)now & higher) | ((Ints)peaks & ~higher));
+    }
+    float largest = -INFINITY;
+    for (int i = 0; i < LANES; i++) largest = peaks[i] > largest ? peaks[i] : largest;
+    for (at = 0; at < padded; at += LANES) {
         Floats weight = exponential(load(scores + at) - largest);
         store(scores + at, weight);
         parts += weight;
     }
-    float share_of_all = 1.0f / total(parts);
+    float part_of_all = 1.0f / total(parts);
     int64_t feature = 0;
+    for (; feature + 4 * LANES <= width; feature += 4 * LANES) {
+        Floats zero = {0};
+        Four sums = {zero, zero, zero, zero};
+        for (at = 0; at < count; at++)
+            sums = plus(sums, four_of(state(keys, &keys->value, source, kv, from + at) + feature, LANES), all(scores[at]));
+        store(out + feature, sums.a * part_of_all), store(out + feature + LANES, sums.b * part_of_all);
+        store(out + feature + 2 * LANES, sums.c * part_of_all), store(out + feature + 3 * LANES, sums.d * part_of_all);
+    }
     for (; feature + LANES <= width; feature += LANES) {
         Floats sum = {0};
-        for (int64_t at = 0; at < count; at++) sum += scores[at] * load(state(keys, &keys->value, source, kv, from + at) + feature);
-        store(out + feature, sum * share_of_all);
+        for (at = 0; at < count; at++)
+            sum += scores[at] * load(state(keys, &keys->value, source, kv, from + at) + feature);
+        store(out + feature, sum * part_of_all);
     }
     for (; feature < width; feature++) {
         float sum = 0.0f;
-        for (int64_t at = 0; at < count; at++) sum += scores[at] * state(keys, &keys->value, source, kv, from + at)[feature];
-        out[feature] = sum * share_of_all;
+        for (at = 0; at < count; at++) sum += scores[at] * state(keys, &keys->value, source, kv, from + at)[feature];
+        out[feature] = sum * part_of_all;
     }
 }
 

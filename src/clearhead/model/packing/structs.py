@@ -132,10 +132,10 @@ class Held:
 
 
 def store(states: Tensor) -> Store:
-    """Of states (rows, kv_heads, columns, d_head), or (slots, kv_heads, d_head)."""
+    """Of states (rows, kv_heads, columns, d_head), or (rows, kv_heads, d_head) with one token in each row."""
     if states.dim() == 3:
-        column, head, _ = states.stride()
-        return Store(states.data_ptr(), 0, head, column)
+        row, head, _ = states.stride()
+        return Store(states.data_ptr(), row, head, 0)
     row, head, column, _ = states.stride()
     return Store(states.data_ptr(), row, head, column)
 
