@@ -8,8 +8,11 @@ arXiv:1609.08144, section 7.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clearhead.core.errors import ModelError
@@ -19,20 +22,26 @@ from clearhead.generate.searches.coverage import NoCoverage, covering
 from clearhead.generate.searches.scores import Pool, divisor, largest, log_sums
 from clearhead.generate.searches.writer import Writer
 
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+
 
 @dataclass
 class State:
-    """B groups of K beams each, of which a plain beam search has one for each text; T tokens written so far."""
+    """B groups of K beams each, of which a plain beam search has one for each text; T tokens written so far.
+
+    Arrays of NumPy: there are few numbers, and an operator of PyTorch costs more than they do.
+    """
 
     pools: list[Pool]  # B
-    tokens: Tensor  # (B, K, T)
-    totals: Tensor  # (B, K) log-probability of each beam, nats
-    limits: Tensor  # (B,) the most tokens of a hypothesis, end of sentence included
+    tokens: Ints  # (B, K, T)
+    totals: Floats  # (B, K) log-probability of each beam, nats
+    limits: Ints  # (B,) the most tokens of a hypothesis, end of sentence included
     coverage: NoCoverage
     eos: int
 
 
-Branches = tuple[Tensor, Tensor, Tensor]  # totals, the beam that each extends, its token; each (B, candidates)
+Branches = tuple[Floats, Ints, Ints]  # totals, the beam that each extends, its token; each (B, candidates)
 
 
 @SEARCHES.register("beam")
@@ -66,15 +75,17 @@ class Beam(Search):
                 self._keep(state, writer, self._continue(state, branches))
                 if not state.pools:
                     return self._results(pools)
-                logits = writer.logits(writer.advance(state.tokens[:, :, -1].flatten()))  # (B * K, vocab)
+                newest = torch.from_numpy(state.tokens[:, :, -1].flatten()).to(writer.device)
+                logits = writer.logits(writer.advance(newest))  # (B * K, vocab)
 
     def _start(self, logits: Tensor, limits: Sequence[int], coverage: NoCoverage, writer: Writer) -> State:
         """One beam in each group; the first step makes more of it."""
-        most = torch.tensor(limits, device=logits.device).repeat_interleave(self.groups)  # (B,)
+        most = np.repeat(np.asarray(limits, dtype=np.int64), self.groups)  # (B,)
+        forced = np.asarray(writer.forced, dtype=np.int64)
         return State(
             pools=[Pool(self.width) for _ in most],
-            tokens=most.new_tensor(writer.forced, dtype=torch.int64).repeat(len(most), 1, 1),  # (B, 1, forced)
-            totals=logits.new_zeros(len(most), 1),
+            tokens=np.tile(forced, (len(most), 1, 1)),  # (B, 1, forced)
+            totals=np.zeros((len(most), 1), dtype=host(logits[:0]).dtype),
             limits=most,
             coverage=coverage,
             eos=writer.eos,
@@ -84,13 +95,15 @@ class Beam(Search):
         """The 2K best continuations of each group, best first; logits: (B * K, vocab)."""
         return self.best(state.totals, logits, log_sums(logits))
 
-    def best(self, totals: Tensor, logits: Tensor, sums: Tensor) -> Branches:
+    def best(self, totals: Floats, logits: Tensor, sums: Tensor) -> Branches:
         """The 2K best continuations of beams with these totals (B, K), logits (B * K, vocab) and their log-sums."""
         width = min(self.width + 1, logits.shape[1])  # of a beam K go on at most, and one ends
         best, tokens = largest(logits, width)  # (B * K, width)
-        totals = (totals[:, :, None] + (best - sums).view(*totals.shape, width)).flatten(1)  # (B, K * width)
-        totals, index = totals.topk(min(2 * self.width, totals.shape[1]), dim=1)
-        return totals, index // width, tokens.view(len(totals), -1).gather(1, index)
+        branches = totals[:, :, None] + host(best - sums).reshape(*totals.shape, width)
+        branches = branches.reshape(len(totals), -1)  # (B, K * width)
+        index = np.argsort(-branches, axis=1, kind="stable")[:, : 2 * self.width]
+        found = picked(host(tokens).reshape(len(totals), -1), index)
+        return picked(branches, index), index // width, found
 
     def _finish(self, state: State, branches: Branches) -> None:
         """Let continuations that end now, and rank among the first K, compete for the K places of their pool.
@@ -101,9 +114,11 @@ class Beam(Search):
         length = state.tokens.shape[2] + 1  # tokens written once this step is done
         ends = (tokens == state.eos) | (state.limits <= length)[:, None]
         ends[:, self.width :] = False
-        groups, ranks = (ends & totals.isfinite()).nonzero(as_tuple=True)  # each (ended,)
+        groups, ranks = np.nonzero(ends & np.isfinite(totals))  # each (ended,)
+        if not len(groups):
+            return
         origin = beams[groups, ranks]
-        chosen = torch.cat([state.tokens[groups, origin], tokens[groups, ranks, None]], dim=1).tolist()
+        chosen = np.concatenate([state.tokens[groups, origin], tokens[groups, ranks, None]], axis=1).tolist()
         lacking, by = state.coverage.penalties(groups, origin), divisor(self.config, length)
         for group, ids, total, less in zip(
             groups.tolist(), chosen, totals[groups, ranks].tolist(), lacking, strict=True
@@ -111,42 +126,45 @@ class Beam(Search):
             kept = ids[:-1] if ids[-1] == state.eos else ids
             state.pools[group].add(Hypothesis(kept, total / by + less, total))
 
-    def _continue(self, state: State, branches: Branches) -> Tensor:
+    def _continue(self, state: State, branches: Branches) -> Ints:
         """The first K continuations that did not end become the beams; returns the beam that each continues, (B, K)."""
         totals, beams, tokens = branches
         first = self.going_on(tokens, state.eos)  # (B, K)
-        state.totals = totals.masked_fill(tokens == state.eos, -torch.inf).gather(1, first)
-        beams, tokens = beams.gather(1, first), tokens.gather(1, first)  # (B, K)
-        history = state.tokens.gather(1, beams[:, :, None].expand(-1, -1, state.tokens.shape[2]))
-        state.tokens = torch.cat([history, tokens[:, :, None]], dim=2)  # (B, K, T + 1)
+        totals = np.where(tokens == state.eos, -np.inf, totals)
+        state.totals = picked(totals, first)
+        beams, tokens = picked(beams, first), picked(tokens, first)  # (B, K)
+        history = picked(state.tokens, beams)  # (B, K, T)
+        state.tokens = np.concatenate([history, tokens[:, :, None]], axis=2)  # (B, K, T + 1)
         return beams
 
-    def going_on(self, tokens: Tensor, eos: int) -> Tensor:
+    def going_on(self, tokens: Ints, eos: int) -> Ints:
         """The places of the first K candidates that do not end, (B, K), filled up with others where they are fewer."""
-        return (tokens == eos).sort(dim=1, stable=True).indices[:, : self.width]
+        return np.argsort(tokens == eos, axis=1, kind="stable")[:, : self.width]
 
-    def _unfinished(self, state: State) -> Tensor:
+    def _unfinished(self, state: State) -> NDArray[np.bool_]:
         """Which texts need another step, (texts,) bool."""
         length = state.tokens.shape[2]
-        best = state.totals.amax(dim=1)
-        bars = torch.tensor([each.bar for each in state.pools], dtype=best.dtype, device=best.device)
+        best = state.totals.max(axis=1)
+        bars = np.asarray([each.bar for each in state.pools])
         attainable = best / divisor(self.config, length)
-        unfinished = best.isfinite() & (state.limits > length) & (attainable > bars)
+        unfinished = np.isfinite(best) & (state.limits > length) & (attainable > bars)
         if not all(each.found for each, goes in zip(state.pools, unfinished.tolist(), strict=True) if not goes):
             raise ModelError("the model's logits are not numbers", remedy="look where training diverged")
-        return unfinished.view(-1, self.groups).any(dim=1)
+        goes_on: NDArray[np.bool_] = unfinished.reshape(-1, self.groups).any(axis=1)
+        return goes_on
 
-    def _keep(self, state: State, writer: Writer, beams: Tensor) -> None:
+    def _keep(self, state: State, writer: Writer, beams: Ints) -> None:
         """Drop the texts that are done, and bring writer and coverage in the order of the new beams, (B, K)."""
         unfinished = self._unfinished(state)
-        first = torch.arange(self.groups, device=beams.device) * (writer.rows // self.groups)
-        rows = (beams.view(writer.texts, self.groups, -1) + first[:, None]).flatten(1)  # (texts, groups * K)
-        keep = unfinished.repeat_interleave(self.groups).nonzero()[:, 0]  # of the groups
+        first = np.arange(self.groups) * (writer.rows // self.groups)
+        rows = (beams.reshape(writer.texts, self.groups, -1) + first[:, None]).reshape(writer.texts, -1)
+        kept = np.flatnonzero(unfinished)  # of the texts
+        keep = np.flatnonzero(np.repeat(unfinished, self.groups))  # of the groups
         state.coverage.select(keep, beams[keep])
-        state.pools = [state.pools[index] for index in keep.tolist()]
-        state.tokens, state.totals, state.limits = state.tokens[keep], state.totals[keep], state.limits[keep]
-        kept = unfinished.nonzero()[:, 0]
-        writer.keep(kept, rows[kept])
+        if len(kept) < writer.texts:
+            state.pools = [state.pools[index] for index in keep.tolist()]
+            state.tokens, state.totals, state.limits = state.tokens[keep], state.totals[keep], state.limits[keep]
+        writer.keep(*(torch.from_numpy(each).to(writer.device) for each in (kept, rows[kept])))
 
     def _results(self, pools: list[Pool]) -> list[list[Hypothesis]]:
         """The best of each text, whatever group found it."""
@@ -156,3 +174,13 @@ class Beam(Search):
     def _firsts(self, pools: list[Pool]) -> range:
         """The first group of each text."""
         return range(0, len(pools), self.groups)
+
+
+def host(numbers: Tensor) -> NDArray[Any]:
+    """The numbers of a tensor on any device as an array; on a CPU nothing is copied."""
+    return numbers.cpu().numpy()
+
+
+def picked(rows: NDArray[Any], places: Ints) -> NDArray[Any]:
+    """Of each row (B, candidates, ...) what stands at its places, (B, picked) -> (B, picked, ...)."""
+    return rows[np.arange(len(rows))[:, None], places]

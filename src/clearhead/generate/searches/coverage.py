@@ -7,6 +7,9 @@ attention; here it is the last cross-attention of the decoder, its heads average
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clearhead.core.errors import ModelError
@@ -15,6 +18,7 @@ from clearhead.model import Transformer
 from clearhead.model.attention.multihead import CrossAttention
 from clearhead.model.recorder import Record, recording
 
+Ints = NDArray[np.int64]
 LEAST = 1e-9  # attention that counts as none at all, so that the penalty stays a number
 
 
@@ -24,10 +28,10 @@ class NoCoverage:
     def look(self, writer: Writer, groups: int) -> None:
         """Nothing is noted."""
 
-    def select(self, groups: Tensor, beams: Tensor) -> None:
+    def select(self, groups: Ints, beams: Ints) -> None:
         """There is nothing to rearrange."""
 
-    def penalties(self, groups: Tensor, beams: Tensor) -> list[float]:
+    def penalties(self, groups: Ints, beams: Ints) -> list[float]:
         """None."""
         return [0.0] * len(groups)
 
@@ -51,15 +55,17 @@ class Coverage(NoCoverage):
         newest = newest.repeat_interleave(max(1, groups // len(newest)), dim=0).view(groups, -1, newest.shape[1])
         self.read = newest if self.read is None else self.read + newest
 
-    def select(self, groups: Tensor, beams: Tensor) -> None:
+    def select(self, groups: Ints, beams: Ints) -> None:
         """Of these groups (kept,) keep these beams (kept, new number)."""
         if self.read is not None:
-            self.read = self.read[groups[:, None], beams]
+            self.read = self.read[torch.from_numpy(groups)[:, None], torch.from_numpy(beams)]
 
-    def penalties(self, groups: Tensor, beams: Tensor) -> list[float]:
+    def penalties(self, groups: Ints, beams: Ints) -> list[float]:
         """What the scores of some beams (picked,) of groups (picked,) lose; each at most 0."""
         assert self.read is not None
-        lacking = self.read[groups, beams].clamp(LEAST, 1.0).log().sum(dim=1)  # (picked,)
+        lacking = (
+            self.read[torch.from_numpy(groups), torch.from_numpy(beams)].clamp(LEAST, 1.0).log().sum(dim=1)
+        )  # (picked,)
         found: list[float] = (self.beta * lacking).tolist()
         return found
 
