@@ -53,6 +53,7 @@ def test_every_step_of_the_engine_is_a_compiled_one(tiny, kind, cache, monkeypat
     usual = reader.decoder.library.clearhead_step
     counted = SimpleNamespace(
         clearhead_work=reader.decoder.library.clearhead_work,
+        clearhead_embed=reader.decoder.library.clearhead_embed,
         clearhead_step=lambda *told: (calls.append(1), usual(*told)),
     )
     monkeypatch.setattr(reader.decoder, "library", counted)

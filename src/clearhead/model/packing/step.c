@@ -68,6 +68,13 @@ typedef struct {
 } Block;
 
 typedef struct {
+    const float *table;     /* (vocab, d_model) */
+    const float *positions; /* (length, d_model), added; or null */
+    int64_t vocab, length;
+    float scale; /* of the table's rows */
+} Embedding;
+
+typedef struct {
     const Block *blocks;
     Norm last;
     int64_t layers, d_model;
@@ -92,6 +99,8 @@ typedef struct {
 } Keys;
 
 typedef struct {
+    const int64_t *tokens, *positions; /* (rows), apart by so many numbers */
+    int64_t tokens_row, positions_row;
     float *hidden; /* (rows, d_model), in and out */
     int64_t rows, threads;
     const float *own, *partner; /* of rotary positions, (rows or 1, turned), or null */
@@ -645,6 +654,23 @@ int64_t clearhead_work(const Model *model, const Call *call) {
     Call empty = *call;
     empty.work = 0;
     return arrange(model, &empty, &work);
+}
+
+/* hidden = scale * table[token] + positions[position]; false, and nothing done, where a token or a position is unknown. */
+int64_t clearhead_embed(const Embedding *embedding, const Call *call, int64_t d_model) {
+    for (int64_t row = 0; row < call->rows; row++) {
+        int64_t token = call->tokens[row * call->tokens_row], position = call->positions[row * call->positions_row];
+        if (token < 0 || token >= embedding->vocab) return 0;
+        if (embedding->positions && (position < 0 || position >= embedding->length)) return 0;
+    }
+    for (int64_t row = 0; row < call->rows; row++) {
+        const float *from = embedding->table + call->tokens[row * call->tokens_row] * d_model;
+        const float *added = embedding->positions + call->positions[row * call->positions_row] * d_model;
+        float *to = call->hidden + row * d_model;
+        for (int64_t at = 0; at < d_model; at++)
+            to[at] = embedding->scale * from[at] + (embedding->positions ? added[at] : 0.0f);
+    }
+    return 1;
 }
 
 /* One token for every row. */

@@ -19,7 +19,9 @@ from clearhead.model.attention.heads import SomeHeads
 from clearhead.model.attention.multihead import CrossAttention, Memory, MultiHead, SelfAttention
 from clearhead.model.attention.projections import Fused
 from clearhead.model.block import Block, NoCross
-from clearhead.model.cache import Cache, InPlace
+from clearhead.model.cache import NO_CACHE, Cache, InPlace
+from clearhead.model.embedding.sum import Added, NoSegments
+from clearhead.model.embedding.table import Table
 from clearhead.model.feedforward import gated, plain
 from clearhead.model.mask import AttentionMask
 from clearhead.model.norm import NoNorm, Norm
@@ -29,8 +31,10 @@ from clearhead.model.once import Once
 from clearhead.model.packing import structs
 from clearhead.model.packing.compiled import threads_for
 from clearhead.model.packing.structs import Held, Stores
-from clearhead.model.position.base import InLayer, Lent
+from clearhead.model.position.base import InLayer, Lent, Position
+from clearhead.model.position.learned import Learned
 from clearhead.model.position.rotary import Rotary
+from clearhead.model.position.sinusoidal import Sinusoidal
 from clearhead.model.residual import DeepNorm, NoResidual, PostNorm, PreNorm, Residual
 from clearhead.model.stack.base import Blocks
 from clearhead.model.stack.transformer import TransformerStack
@@ -38,6 +42,8 @@ from clearhead.model.stack.transformer import TransformerStack
 NORMS = {NoNorm: 0, LayerNorm: 1, RMSNorm: 2}
 PLACES = {PostNorm: 0, DeepNorm: 0, PreNorm: 1, NoResidual: 2}
 PLAIN = {plain.Linear: 0, plain.Relu: 1, plain.Gelu: 2, plain.GeluTanh: 3, plain.Silu: 4}
+TABLES = (Sinusoidal, Learned)  # position schemes that add a row of a table
+PLAIN_IDS = 2  # axes of tokens: (rows, 1)
 GATED = {gated.Geglu: 2, gated.GegluTanh: 3, gated.Swiglu: 4}
 
 
@@ -64,18 +70,58 @@ class Stepping(Blocks):
         self.work = sum(each.numel() for each in self.blocks.parameters())  # products for each row
         self.position = self.layers[0].attention.position  # what it says of positions alone serves all blocks
         self.biases = type(_scheme(self.position)).bias is not InLayer.bias
+        self.begins = Beginning(self.embedding, self.embedding_sum) if _knows_beginning(stack) else None
         self.local = Local(len(layers))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        mask: AttentionMask,
+        memory: Memory | None = None,
+        cache: Cache = NO_CACHE,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        if tokens.dim() == PLAIN_IDS and tokens.shape[1] == 1 and segments is None and self._takes(mask, cache):
+            hidden = self._embedded(tokens, positions)
+            if hidden is not None:
+                return self._stepped(hidden, positions, mask, memory, cache)
+        return super().forward(tokens, positions, mask, memory, cache, segments)
 
     def body(
         self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
     ) -> Tensor:
-        if hidden.shape[1] > 1 or torch.is_grad_enabled() or any(self.hooks) or hidden.dtype != torch.float32:
-            return super().body(hidden, positions, mask, memory, cache)
+        if hidden.shape[1] == 1 and self._takes(mask, cache):
+            return self._stepped(hidden.contiguous(), positions, mask, memory, cache)
+        return super().body(hidden, positions, mask, memory, cache)
+
+    def _takes(self, mask: AttentionMask, cache: Cache) -> bool:
+        """Whether step.c can do a step with this mask and this cache."""
+        if torch.is_grad_enabled() or any(self.hooks) or not _plain(mask):
+            return False
         first = cache.layer(0)
-        if not (isinstance(first, InPlace) and first.places and _plain(mask)):
-            return super().body(hidden, positions, mask, memory, cache)
+        return isinstance(first, InPlace) and first.places
+
+    def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor | None:
+        """What the first block reads, (rows, 1, d_model); None where PyTorch must look it up."""
+        if self.begins is None:
+            return None
+        table = self.begins.table()
+        hidden, call = torch.empty(tokens.shape[0], 1, self.struct.d_model), self.local.call
+        call.hidden, call.rows = hidden.data_ptr(), tokens.shape[0]
+        call.tokens, call.tokens_row = tokens.data_ptr(), tokens.stride(0)
+        call.positions, call.positions_row = (
+            positions.data_ptr(),
+            (positions.stride(0) if positions.shape[0] > 1 else 0),
+        )
+        found = self.library.clearhead_embed(byref(table), byref(call), self.struct.d_model)
+        return hidden if found else None
+
+    def _stepped(
+        self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
+    ) -> Tensor:
+        """The last hidden states, in the place of the first ones, (rows, 1, d_model)."""
         local, rows, held = self.local, hidden.shape[0], []  # held: alive until the call is over
-        hidden = hidden.contiguous()  # (rows, 1, d_model), of this pass alone: the step writes into it
         call = local.call
         call.hidden, call.rows, call.threads = hidden.data_ptr(), rows, threads_for(rows * self.work)
         call.self, call.cross = local.own.array, local.crossed.array
@@ -134,6 +180,24 @@ class Stepping(Blocks):
         return valid, found
 
 
+class Beginning:
+    """What a token is before the first block: a row of a table, and one of a table of positions."""
+
+    def __init__(self, embedding: Any, joined: Any) -> None:
+        self.position = joined.position if type(joined.position) in TABLES else None
+        vocab, _ = embedding.table.shape
+        self.struct = structs.Embedding(embedding.table.data_ptr(), None, vocab, 0, joined.scale)
+        self.told: Tensor | None = None  # the table of positions that the struct tells of
+
+    def table(self) -> structs.Embedding:
+        """The struct; a table of positions may have been drawn anew, for longer texts."""
+        if self.position is not None and self.position.table is not self.told:
+            self.told = self.position.table
+            rows = self.told[getattr(self.position, "offset", 0) :]  # those before it no token uses
+            self.struct.positions, self.struct.length = rows.data_ptr(), rows.shape[0]
+        return self.struct
+
+
 class Local(threading.local):
     """What a thread tells step.c with, kept from one step to the next."""
 
@@ -156,6 +220,14 @@ def knows(stack: nn.Module) -> bool:
     parameters = list(stack.parameters())
     same = all(each.dtype == torch.float32 and each.device.type == "cpu" for each in parameters)
     return same and type(stack.last) in NORMS and all(_knows_block(each) for each in stack.blocks)
+
+
+def _knows_beginning(stack: Any) -> bool:
+    """Whether step.c can look up what its blocks read first."""
+    joined = stack.embedding_sum
+    usual = type(stack.embedding) is Table and type(joined) is Added and type(joined.segments) is NoSegments
+    known = type(joined.position) in TABLES or type(joined.position).add is Position.add
+    return usual and type(joined.norm) is NoNorm and known
 
 
 def _knows_block(block: Any) -> bool:

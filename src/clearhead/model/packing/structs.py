@@ -86,8 +86,22 @@ class Keys(Structure):
     ]
 
 
+class Embedding(Structure):
+    _fields_ = [
+        ("table", c_void_p),
+        ("positions", c_void_p),
+        ("vocab", c_int64),
+        ("length", c_int64),
+        ("scale", c_float),
+    ]
+
+
 class Call(Structure):
     _fields_ = [
+        ("tokens", c_void_p),
+        ("positions", c_void_p),
+        ("tokens_row", c_int64),
+        ("positions_row", c_int64),
         ("hidden", c_void_p),
         ("rows", c_int64),
         ("threads", c_int64),
