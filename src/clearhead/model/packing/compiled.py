@@ -21,7 +21,7 @@ class Compiled:
         most: rows from which on PyTorch is faster.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, whole: bool, most: int = 64) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, whole: bool, most: int = 96) -> None:
         self.library, self.most = library(), most
         self.ready = self.library is not None and weight.dtype == torch.float32 and weight.device.type == "cpu"
         self.held = Held(whole=whole)

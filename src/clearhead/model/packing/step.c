@@ -18,6 +18,7 @@
 #endif
 
 #define LANES 16
+#define NEAR 32768 /* bytes of weights that stay in the nearest cache, beside what they are multiplied by */
 #define ALWAYS static inline __attribute__((always_inline))
 
 typedef float Floats __attribute__((vector_size(64)));
@@ -157,6 +158,8 @@ ALWAYS Floats exponential(Floats x) {
     Ints power = (__builtin_convertvector(whole, Ints) + 127) << 23;
     return (Floats)((Ints)(sum * (Floats)power) & alive);
 }
+
+ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- threads ---- */
 
@@ -331,24 +334,29 @@ static Span multiply(Team team, const Matrix *matrix, const float *x, int64_t x_
         meet(team);
     }
     Span mine = share(team, outputs, 4);
-    int64_t o = mine.from;
-    for (; o + 4 <= mine.to; o += 4) {
-        Quarter bias = {0}, sums[4];
-        if (matrix->bias) memcpy(&bias, matrix->bias + o, sizeof bias);
+    int64_t whole = mine.from + (mine.to - mine.from) / 4 * 4, size = matrix->whole ? 1 : (int64_t)sizeof(float);
+    int64_t block = most(4, NEAR / (matrix->stride * size) / 4 * 4); /* outputs whose weights stay near */
+    for (int64_t from = mine.from; from < whole; from += block) {
+        int64_t to = from + block < whole ? from + block : whole;
         for (int64_t row = 0; row < rows; row += 4) {
             int few = rows - row < 4 ? (int)(rows - row) : 4;
-            switch (few) {
-            case 4: four_outputs(4, matrix, o, x, x_row, row, work, sums); break;
-            case 3: four_outputs(3, matrix, o, x, x_row, row, work, sums); break;
-            case 2: four_outputs(2, matrix, o, x, x_row, row, work, sums); break;
-            default: four_outputs(1, matrix, o, x, x_row, row, work, sums);
-            }
-            for (int r = 0; r < few; r++) {
-                Quarter sum = sums[r] + bias;
-                memcpy(out + (row + r) * outputs + o, &sum, sizeof sum);
+            for (int64_t o = from; o < to; o += 4) {
+                Quarter bias = {0}, sums[4];
+                if (matrix->bias) memcpy(&bias, matrix->bias + o, sizeof bias);
+                switch (few) {
+                case 4: four_outputs(4, matrix, o, x, x_row, row, work, sums); break;
+                case 3: four_outputs(3, matrix, o, x, x_row, row, work, sums); break;
+                case 2: four_outputs(2, matrix, o, x, x_row, row, work, sums); break;
+                default: four_outputs(1, matrix, o, x, x_row, row, work, sums);
+                }
+                for (int r = 0; r < few; r++) {
+                    Quarter sum = sums[r] + bias;
+                    memcpy(out + (row + r) * outputs + o, &sum, sizeof sum);
+                }
             }
         }
     }
+    int64_t o = whole;
     for (; o < mine.to; o++) /* fewer than four are left; whole numbers are padded to four */
         for (int64_t row = 0; row < rows; row++) {
             Quarter sum;
@@ -603,8 +611,6 @@ static void feedforward_layer(Team team, const Block *block, const Call *call, c
 }
 
 /* ---- all of it ---- */
-
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Places in the scratch memory for a call; returns how many floats it has. */
 static int64_t arrange(const Model *model, const Call *call, Work *work) {
