@@ -97,7 +97,9 @@ def _timed(system: System) -> float:
     system.wake()
     start = time.perf_counter()
     system.run()
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    system.rest()
+    return seconds
 
 
 def _best_threads(system: System, choices: Sequence[int]) -> int:
@@ -106,16 +108,20 @@ def _best_threads(system: System, choices: Sequence[int]) -> int:
     for count in choices:
         system.use(count)
         system.run()
+        system.rest()
         found[count] = _timed(system)
     best = min(found, key=lambda count: found[count])
     system.use(best)
     system.run()
+    system.rest()
     return best
 
 
 def _compared(work: Work) -> str:
     """How many texts of the others are ours; refuses to time what is not the same."""
     ours, *others = [(each, each.run()) for each in work.systems]
+    for each in work.systems:
+        each.rest()
     told = []
     for system, texts in others:
         assert sum(map(len, texts)) == work.tokens, f"{system.label} wrote {sum(map(len, texts))} tokens"

@@ -88,18 +88,23 @@ class Transformers(Torch):
     def __init__(self, model: Any, coming: list[Arrival]) -> None:
         self.model, self.coming, self.manager = model, coming, None
 
-    def use(self, threads: int) -> None:
-        """The thread of a manager keeps the number that it began with."""
-        super().use(threads)
-        self.close()
+    def wake(self) -> None:
+        """Start a manager, with the number of threads that it keeps, and let it answer once."""
+        super().wake()
+        self.rest()
         config = transformers.ContinuousBatchingConfig(
             page_size=PAGE, num_blocks=ROWS * LENGTH // PAGE, max_batch_tokens=512, max_requests_per_batch=ROWS
         )
         settings = transformers.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
         self.manager = self.model.init_continuous_batching(settings, config)
         self.manager.start()
+        self.manager.add_request([3, 4, 5], max_new_tokens=4)
+        while self.manager.get_result(timeout=1) is None:
+            assert self.manager.is_running(), "the manager has died"
 
     def run(self) -> Texts:
+        if self.manager is None:
+            self.wake()
         begin, names = time.perf_counter(), []
         for each in self.coming:
             time.sleep(max(0.0, begin + each["at"] - time.perf_counter()))
@@ -112,11 +117,11 @@ class Transformers(Torch):
                 found[answer.request_id] = answer.generated_tokens
         return [found[name] for name in names]
 
-    def close(self) -> None:
-        """End the thread."""
+    def rest(self) -> None:
+        """End the thread, which would wait busily."""
         if self.manager is not None:
             self.manager.stop()
             self.manager = None
 
     def __del__(self) -> None:
-        self.close()
+        self.rest()

@@ -30,6 +30,9 @@ class System(ABC):
     def wake(self) -> None:  # noqa: B027 (few have anything to do)
         """Make ready what others may have changed."""
 
+    def rest(self) -> None:  # noqa: B027
+        """Stop what would go on in the background while others are measured."""
+
     @abstractmethod
     def run(self) -> Texts:
         """Do the work once."""
