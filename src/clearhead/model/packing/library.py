@@ -1,4 +1,4 @@
-"""step.c as a shared library: compiled once for this processor by the system's C compiler, kept in the user's cache.
+"""step/step.c as a shared library: compiled once for this processor by the system's C compiler, kept in the user's cache.
 
 Without a compiler, or with CLEARHEAD_COMPILER=none, there is no library and PyTorch does the work, more slowly.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("step.c")
+SOURCE = Path(__file__).parent / "step" / "step.c"
 CHOICE = "CLEARHEAD_COMPILER"  # the command of a C compiler, such as `clang`; "none" for none
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-w")
 SECONDS = 120  # that a compiler may take
@@ -94,7 +94,8 @@ def _cache() -> Path:
 def _fingerprint(compiler: list[str]) -> str:
     """Changes with all that the library depends on: source, flags, compiler, processor, PyTorch's threads."""
     version = subprocess.run([*compiler, "--version"], check=True, capture_output=True, text=True, timeout=SECONDS)
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, *_threads(), version.stdout, platform.machine(), _processor())
+    sources = [each.read_text(encoding="utf-8") for each in sorted(SOURCE.parent.glob("*.[ch]"))]
+    parts = (*sources, *FLAGS, *_threads(), version.stdout, platform.machine(), _processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

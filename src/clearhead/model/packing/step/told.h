@@ -1,0 +1,85 @@
+/* What Python tells. Every struct has its twin in structs.py. */
+
+#pragma once
+#include <stdint.h>
+
+typedef struct {
+    const float *weight;  /* (outputs, inputs), or null where there are whole numbers */
+    const int8_t *whole;  /* (outputs, stride), zeros after the inputs */
+    const float *scale;   /* (outputs), of the whole numbers */
+    const int32_t *sums;  /* (outputs), 128 times the sum of each row of whole numbers */
+    const float *bias;    /* (outputs) or null */
+    int64_t outputs, inputs, stride;
+} Matrix;
+
+enum { NO_NORM, LAYER_NORM, RMS_NORM };
+typedef struct {
+    const float *weight, *bias; /* (d_model), or null */
+    float epsilon;
+    int32_t kind;
+} Norm;
+
+enum { POST, PRE, BARE };
+typedef struct {
+    Norm norm;
+    float alpha; /* of the stream, before a sub-layer is added to it */
+    int32_t place;
+} Residual;
+
+typedef struct {
+    Matrix inputs; /* queries, keys and values; for cross-attention queries alone */
+    Matrix output;
+    Residual residual;
+    float scale; /* of the scores */
+    int32_t heads, kv_heads, d_head;
+} Attention;
+
+enum { NO_ACTIVATION, RELU, GELU, GELU_TANH, SILU };
+typedef struct {
+    Attention self, cross; /* cross.heads = 0: there is none */
+    Matrix gate, inner, outer; /* gate.outputs = 0: there is none */
+    Residual residual;
+    int32_t activation;
+} Block;
+
+typedef struct {
+    const float *table;     /* (vocab, d_model) */
+    const float *positions; /* (length, d_model), added; or null */
+    int64_t vocab, length;
+    float scale; /* of the table's rows */
+} Embedding;
+
+typedef struct {
+    const Block *blocks;
+    Norm last;
+    int64_t layers, d_model;
+} Model;
+
+typedef struct {
+    float *data; /* (rows, kv_heads, columns, d_head), the last axis without gaps */
+    int64_t row, head, column; /* strides, floats; column = 0: a row has room for one token only */
+} Store;
+
+typedef struct {
+    Store key, value;
+    const int64_t *origins; /* (rows, columns), the row of the stores that each token is in; null = its own */
+    int64_t origins_row;
+    const float *bias; /* of scores, (rows or 1, heads, columns), or null */
+    int64_t bias_row, bias_head, bias_column;
+    const uint8_t *valid; /* (rows, columns) or null */
+    int64_t valid_row;
+    int64_t first, columns;   /* columns that are in use, from the first on */
+    int64_t window;           /* the most newest columns that are seen */
+    int64_t readers;          /* rows that share one row of the store */
+} Keys;
+
+typedef struct {
+    const int64_t *tokens, *positions; /* (rows), apart by so many numbers */
+    int64_t tokens_row, positions_row;
+    float *hidden; /* (rows, d_model), in and out */
+    int64_t rows, threads;
+    const float *own, *partner; /* of rotary positions, (rows or 1, turned), or null */
+    int64_t turn_row, turned, pairs; /* pairs: neighbours turn together; else the two halves */
+    const Keys *self, *cross; /* of each layer */
+    float *work;
+} Call;
