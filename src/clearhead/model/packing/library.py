@@ -1,4 +1,4 @@
-"""step/step.c as a shared library: compiled once for this processor by the system's C compiler, kept in the user's cache.
+"""step/step.c as a shared library: compiled once for this processor, by the system's C compiler, and kept.
 
 Without a compiler, or with CLEARHEAD_COMPILER=none, there is no library and PyTorch does the work, more slowly.
 """
