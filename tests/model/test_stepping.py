@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -178,6 +180,42 @@ def test_searches_find_the_same(tiny, beams):
     config = SearchConfig(beams=beams, max_tokens=9)
     expected, found = (search(each, sources, config, bos=2, eos=3) for each in (model, packed(model)))
     assert [each[0].tokens for each in found] == [each[0].tokens for each in expected]
+
+
+@needs_compiler
+def test_threads_of_python_do_not_disturb_each_other(tiny):
+    reader = packed(shake(tiny(d_model=64)))
+    jobs = [{"rows": 2 * sources, "sources": sources, "steps": 30} for sources in (2, 3, 5, 2, 3, 5)]
+
+    @torch.inference_mode()
+    def job(options):
+        return written(reader, **options)
+
+    expected = [job(each) for each in jobs]
+    with ThreadPoolExecutor(3) as pool:
+        for found, wanted in zip(pool.map(job, jobs * 3), expected * 3, strict=True):
+            assert torch.equal(found, wanted)
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_a_step_that_was_told_to_stop_being_compiled_goes_on_where_it_was(tiny):
+    """A recording in the middle of a search: the cache then holds tokens of both ways, in rows that changed places."""
+    model = shake(tiny(encoder_layers=0))
+    reader, found = packed(model), []
+    for each in (model, reader):
+        torch.manual_seed(2)
+        cache, steps = DenseCache(2), []
+        for place in range(9):
+            rows = [6, 6, 6, 6, 4, 4, 4, 3, 3][place]
+            options = {"positions": torch.full((1, 1), place), "mask": OPEN, "cache": cache}
+            tokens = torch.randint(1, 23, (rows, 1))
+            with recording(each) if place in (3, 4, 7) else nullcontext():
+                steps.append(each.logits(each.decode(tokens, **options))[:, 0])
+            cache.select(torch.randint(0, rows, ([6, 6, 6, 4, 4, 4, 3, 3, 3][place],)))
+        found.append(steps)
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
