@@ -115,11 +115,26 @@ class CTranslate2(System):
         cut = -1 if json.loads((folder / "config.json").read_text(encoding="utf-8"))["add_source_eos"] else None
         self.batches = [[[names[token] for token in text[:cut]] for text in batch] for batch in batches]
         self.ids = {each: index for index, each in enumerate(names)}
+        self.engine: Any = None
+        self.threads = 1
 
     def use(self, threads: int) -> None:
-        self.engine = ctranslate2.Translator(str(self.folder), compute_type=self.precision, intra_threads=threads)
+        self.threads = threads
+        self.rest()
+
+    def wake(self) -> None:
+        """Load it, and let it work once."""
+        if self.engine is None:
+            model, options = str(self.folder), {"compute_type": self.precision, "intra_threads": self.threads}
+            self.engine = ctranslate2.Translator(model, **options)
+            self.run()
+
+    def rest(self) -> None:
+        """End its threads: with more of them than cores OpenMP stops spinning, and everybody's barriers are slow."""
+        self.engine = None
 
     def run(self) -> Texts:
+        self.wake()
         options = {"beam_size": self.beams, "max_decoding_length": TARGET, "min_decoding_length": TARGET}
         found = [self.engine.translate_batch(each, **options) for each in self.batches]
         return [[self.ids[token] for token in each.hypotheses[0]] for batch in found for each in batch]
