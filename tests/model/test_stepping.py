@@ -15,6 +15,7 @@ from clearhead.core.registry import Choice
 from clearhead.generate import DenseCache, SearchConfig, search
 from clearhead.model import OPEN, ModelConfig
 from clearhead.model.attention import ATTENTIONS, PROJECTIONS
+from clearhead.model.attention.heads import remove_heads
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.norm import NORMS
 from clearhead.model.packing import library as compiling
@@ -104,6 +105,17 @@ def test_a_step_computes_what_the_model_computes(tiny, part, layers):
     for padded in (True, False):
         expected, found = written(model, padded=padded), written(reader, padded=padded)
         torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-5)
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_a_block_between_others_may_have_lost_heads(tiny):
+    model = shake(tiny(decoder_layers=3))
+    heads = model.config.heads
+    remove_heads(model, {"decoder.blocks.1.attention": range(1, heads), "decoder.blocks.2.cross": [0]})
+    reader = packed(model)
+    assert isinstance(reader.decoder, Stepping)
+    torch.testing.assert_close(written(reader), written(model), atol=1e-5, rtol=1e-5)
 
 
 @needs_compiler

@@ -22,13 +22,11 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-
 SECONDS = 120  # that a compiler may take
 
 
-@cache
 def library() -> ctypes.CDLL | None:
     """The compiled step; None if it cannot be had, which `why_not` tells."""
     return _found()[0]
 
 
-@cache
 def why_not() -> str | None:
     """Why there is no library, in one line; None where there is one."""
     return _found()[1]
@@ -41,7 +39,7 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
         return None, "no C compiler" if not os.environ.get(CHOICE) else f"{CHOICE}=none"
     try:
         return _declared(ctypes.CDLL(str(_compiled(shlex.split(command))))), None
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         told = getattr(error, "stderr", None) or str(error)
         return (
             None,
@@ -52,15 +50,14 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
 def _compiled(compiler: list[str]) -> Path:
     """The file of the library, made if it is not there."""
     name = f"step-{_fingerprint(compiler)}.so"
-    for folder in (_cache(), Path(tempfile.mkdtemp(prefix="clearhead-"))):
+    try:
+        folder = _cache()
         if (folder / name).is_file():
             return folder / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return _built(compiler, folder, name)
-        except PermissionError:
-            continue
-    raise OSError("no folder to keep the library in can be written")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _built(compiler, folder, name)
+    except (OSError, RuntimeError):  # not writable, or the user has no home: compiled for this process alone
+        return _built(compiler, Path(tempfile.mkdtemp(prefix="clearhead-")), name)
 
 
 def _built(compiler: list[str], folder: Path, name: str) -> Path:

@@ -110,10 +110,9 @@ class Stepping(Blocks):
         hidden, call = torch.empty(tokens.shape[0], 1, self.struct.d_model), self.local.call
         call.hidden, call.rows = hidden.data_ptr(), tokens.shape[0]
         call.tokens, call.tokens_row = tokens.data_ptr(), tokens.stride(0)
-        call.positions, call.positions_row = (
-            positions.data_ptr(),
-            (positions.stride(0) if positions.shape[0] > 1 else 0),
-        )
+        call.positions, call.positions_row = positions.data_ptr(), 0
+        if positions.shape[0] > 1:
+            call.positions_row = positions.stride(0)
         found = self.library.clearhead_embed(byref(table), byref(call), self.struct.d_model)
         return hidden if found else None
 
@@ -148,13 +147,12 @@ class Stepping(Blocks):
 
     def _keys(self, stores: Stores, rows: int, positions: Tensor, mask: AttentionMask, cache: Cache) -> Any:
         """Make room for the newest token in every block, and tell where its keys and values are."""
-        sizes, once, biases = self.layers[0].attention.projections.sizes, Once(), []
-        like = torch.empty(rows, sizes.kv_heads, 1, sizes.d_head)
+        once, biases, like = Once(), list[Any](), torch.empty(rows, 0, 1, 0)
         valid = None if mask.valid is None else mask.valid.contiguous()  # (rows, columns)
         for index, block in enumerate(self.layers):
-            own = block.attention.projections.sizes
-            if own is not sizes and own.kv_heads != sizes.kv_heads:  # heads were removed
-                like = torch.empty(rows, own.kv_heads, 1, own.d_head)
+            sizes = block.attention.projections.sizes
+            if like.shape[1] != sizes.kv_heads:  # the first block, or one that has lost heads, or the one after it
+                like = torch.empty(rows, sizes.kv_heads, 1, sizes.d_head)
             place = cast(InPlace, cache.layer(index)).place(positions, like)
             keys = stores.at(index, place.key, place.value)
             keys.first, keys.columns, keys.readers = place.first, place.columns, 1

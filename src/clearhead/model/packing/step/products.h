@@ -13,7 +13,7 @@
 typedef struct {
     float *projected, *mixed, *inner, *gate, *joined, *normed, *scores, *scales;
     uint8_t *whole;
-    int64_t whole_row, scores_row;
+    int64_t scores_row;
 } Work;
 
 typedef struct {

@@ -24,7 +24,6 @@ static int64_t arrange(const Model *model, const Call *call, Work *work) {
         columns = most(columns, most(call->self[i].columns, block->cross.heads ? call->cross[i].columns : 0));
     }
     int64_t rows = call->rows, at = 0;
-    work->whole_row = stride;
     work->scores_row = (columns + 2 * LANES - 1) / LANES * LANES;
     float **places[] = {&work->projected, &work->mixed, &work->inner, &work->gate, &work->joined, &work->normed,
                         &work->scales};
