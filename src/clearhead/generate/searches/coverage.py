@@ -63,10 +63,8 @@ class Coverage(NoCoverage):
     def penalties(self, groups: Ints, beams: Ints) -> list[float]:
         """What the scores of some beams (picked,) of groups (picked,) lose; each at most 0."""
         assert self.read is not None
-        lacking = (
-            self.read[torch.from_numpy(groups), torch.from_numpy(beams)].clamp(LEAST, 1.0).log().sum(dim=1)
-        )  # (picked,)
-        found: list[float] = (self.beta * lacking).tolist()
+        read = self.read[torch.from_numpy(groups), torch.from_numpy(beams)]  # (picked, source)
+        found: list[float] = (self.beta * read.clamp(LEAST, 1.0).log().sum(dim=1)).tolist()
         return found
 
 
