@@ -31,6 +31,25 @@ def test_equals_torch_cross_entropy_with_gradients(smoothing, block, strip, monk
         torch.testing.assert_close(own, other, atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize(("block", "strip"), [(1, 1), (100, 50), (1 << 20, 1 << 20)])
+def test_agreement_equals_the_formula_of_the_paper_with_gradients(block, strip, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(module, "STRIP", strip)
+    hidden, weight, labels = problem()
+    hidden, labels = hidden[:12].detach().requires_grad_(), labels[:6].repeat_interleave(2)
+    loss, plain = linear_cross_entropy(hidden, weight, labels, 0.1, 3.0)
+    found = torch.autograd.grad(3.0 * loss, (hidden, weight))
+    logits = hidden @ weight.T
+    p, q = logits.log_softmax(-1).unflatten(0, (-1, 2)).unbind(1)
+    apart = (F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)) / 2
+    expected = F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="sum") + 3.0 * apart
+    gradients = torch.autograd.grad(3.0 * expected, (hidden, weight))
+    torch.testing.assert_close(loss, expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(plain, F.cross_entropy(logits, labels, reduction="sum"), atol=1e-10, rtol=0)
+    for own, other in zip(found, gradients, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-10, rtol=0)
+
+
 def test_gradcheck_in_double_precision():
     hidden, weight, labels = problem()
     assert torch.autograd.gradcheck(lambda h, w: linear_cross_entropy(h, w, labels, 0.2)[0], (hidden, weight))

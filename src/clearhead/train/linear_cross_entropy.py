@@ -16,28 +16,36 @@ STRIP = 1 << 19  # logits that are turned into probabilities together
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float = 0.0
+    hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float = 0.0, agreement: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Sum of the label-smoothed cross-entropy over tokens, and the sum without smoothing.
 
     loss = sum_i [ logsumexp(z_i) - (1 - e) z_i[y_i] - (e / V) sum_v z_i[v] ],  z_i = weight hidden_i
+
+    With `agreement` a > 0, rows 2i and 2i + 1 are the same token seen twice, under other dropout masks, and for each
+    such pair the loss has the distance of their distributions p and q besides (Liang et al., 2021, equation 2):
+
+    a / 2 [ KL(p || q) + KL(q || p) ] = a / 2 sum_v (p[v] - q[v]) (z_p[v] - z_q[v])
 
     Args:
         hidden: (tokens, d_model); its gradient is computed here.
         weight: (vocab, d_model) of the output layer.
         labels: (tokens,) int64.
         smoothing: e, the share of probability spread evenly over all words (Szegedy et al., 2016, section 7).
+        agreement: a; unless 0, the number of tokens is even.
 
     Returns:
         Two scalars in nats: the loss, with gradients to hidden and weight, and the plain negative log-likelihood.
     """
-    loss, plain = _LinearCrossEntropy.apply(hidden, weight, labels, smoothing)  # type: ignore[no-untyped-call]
+    loss, plain = _LinearCrossEntropy.apply(hidden, weight, labels, smoothing, agreement)  # type: ignore[no-untyped-call]
     return loss, plain
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float, agreement: float
+    ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
         matrix, states = weight.to(dtype), hidden.to(dtype)
         grads = any(ctx.needs_input_grad[:2])
@@ -45,15 +53,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight) if grads else None
         loss = plain = weight.new_zeros(())
         mean = matrix.mean(dim=0, dtype=weight.dtype)  # (d_model,): gives the mean logit of a token
-        size = max(1, BLOCK // len(weight))
+        size = _rows(BLOCK, len(weight))
         room = states.new_empty(min(size, len(labels)), len(weight))  # one for all blocks: fresh memory is slow memory
         for start in range(0, len(labels), size):
             block = slice(start, start + size)
             logits = torch.mm(states[block], matrix.T, out=room[: len(labels[block])])  # (block, vocab)
             right = logits.gather(1, labels[block, None])[:, 0].to(weight.dtype)  # (block,)
-            nll = _to_slope(logits, labels[block], right, smoothing)
+            nll, apart = _to_slope(logits, labels[block], right, smoothing, agreement)
             plain = plain + nll.sum()
-            loss = loss + nll.sum()
+            loss = loss + nll.sum() + apart
             if smoothing:  # -log p averaged over all words, in place of the share of the right one
                 loss = loss + smoothing * (right.sum() - (states[block].to(weight.dtype) @ mean).sum())
             if hidden_grad is not None and weight_grad is not None:
@@ -72,21 +80,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad.to(ctx.hidden_dtype) * outer[0], weight_grad * outer[0], None, None
+        return hidden_grad.to(ctx.hidden_dtype) * outer[0], weight_grad * outer[0], None, None, None
 
 
 def _autocast(hidden: Tensor) -> bool:
     return torch.is_autocast_enabled(hidden.device.type)
 
 
-def _to_slope(logits: Tensor, labels: Tensor, right: Tensor, smoothing: float) -> Tensor:
-    """Overwrite logits by softmax - (1 - e) one-hot; d loss / d logits is that minus e / V.
+def _rows(logits: int, vocab: int) -> int:
+    """How many rows of logits go through together: an even number, so that no pair is parted."""
+    return max(2, logits // vocab // 2 * 2)
+
+
+def _to_slope(
+    logits: Tensor, labels: Tensor, right: Tensor, smoothing: float, agreement: float
+) -> tuple[Tensor, Tensor]:
+    """Overwrite logits by softmax - (1 - e) one-hot; d loss / d logits is that minus e / V. Pairs add their own slope.
 
     Returns:
-        -log p of each label (block,) in the dtype of `right`, the labels' logits.
+        -log p of each label (block,), and the sum of the pairs' distances; in the dtype of `right`, the labels' logits.
     """
-    size = max(1, STRIP // logits.shape[1])
-    nll = torch.empty_like(right)
+    size = _rows(STRIP, logits.shape[1])
+    nll, apart = torch.empty_like(right), right.new_zeros(())
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
         rows, row = logits[part], torch.arange(len(labels[part]), device=labels.device)
@@ -95,6 +110,25 @@ def _to_slope(logits: Tensor, labels: Tensor, right: Tensor, smoothing: float) -
         nll[part] = -own.log()
         if not own.all():  # a share too small for its format: log p = z - max, as nothing else matters then
             nll[part] = torch.where(own > 0, nll[part], rows.amax(dim=1).to(right.dtype) - right[part])
+        if agreement:
+            apart = apart + _draw_together(rows, share, agreement, right.dtype)
         share[row, labels[part]] -= 1 - smoothing
         rows.copy_(share)
-    return nll
+    return nll, apart
+
+
+def _draw_together(logits: Tensor, share: Tensor, agreement: float, dtype: torch.dtype) -> Tensor:
+    """Add to the shares (strip, vocab) the slope of the distance of each two rows; returns the sum of the distances.
+
+    d/dz_p of a / 2 sum (p - q)(z_p - z_q) is a / 2 [ p (r - sum p r) + p - q ] with r = z_p - z_q; in r the two
+    normalisers are missing, which no sum here feels.
+    """
+    p, q = share[0::2], share[1::2]  # (strip / 2, vocab)
+    ratio, gap = logits[0::2] - logits[1::2], p - q
+    by_p, by_q = p * ratio, q * ratio
+    mean_p, mean_q = (each.sum(dim=1, keepdim=True, dtype=dtype) for each in (by_p, by_q))
+    by_p.sub_(p * mean_p.to(p.dtype)).add_(gap)
+    by_q.sub_(q * mean_q.to(q.dtype)).add_(gap)
+    p.add_(by_p, alpha=agreement / 2)
+    q.sub_(by_q, alpha=agreement / 2)
+    return agreement / 2 * (mean_p - mean_q).sum()

@@ -8,6 +8,7 @@ from clearhead.train.objectives.masked import Masked
 from clearhead.train.objectives.next_sentence import NextSentence
 from clearhead.train.objectives.permutation import Permutation
 from clearhead.train.objectives.prefix import Prefix
+from clearhead.train.objectives.r_drop import RDrop
 from clearhead.train.objectives.replaced_token import ReplacedToken
 from clearhead.train.objectives.translation import Translation
 
@@ -23,6 +24,7 @@ __all__ = [
     "Objective",
     "Permutation",
     "Prefix",
+    "RDrop",
     "ReplacedToken",
     "TextObjective",
     "Translation",

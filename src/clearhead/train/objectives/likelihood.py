@@ -19,13 +19,16 @@ def negative_log_likelihood(head: Head, hidden: Tensor, labels: Tensor) -> Tenso
     return smoothed_likelihood(head, hidden, labels, 0.0)[0]
 
 
-def smoothed_likelihood(head: Head, hidden: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+def smoothed_likelihood(
+    head: Head, hidden: Tensor, labels: Tensor, smoothing: float, agreement: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """`linear_cross_entropy` of a head whose scores are a linear map; arguments as above."""
     features, matrix = head.transform(hidden), head.matrix
     if head.bias is None:
-        return linear_cross_entropy(features, matrix, labels, smoothing)
+        return linear_cross_entropy(features, matrix, labels, smoothing, agreement)
     features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)  # one more feature that is always 1
-    return linear_cross_entropy(features, torch.cat([matrix, head.bias[:, None]], dim=1), labels, smoothing)
+    matrix = torch.cat([matrix, head.bias[:, None]], dim=1)
+    return linear_cross_entropy(features, matrix, labels, smoothing, agreement)
 
 
 def read_both_ways(model: Transformer, batch: TextBatch, types: Tensor | None = None) -> Tensor:
