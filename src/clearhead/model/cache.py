@@ -48,8 +48,24 @@ class InPlace:
         """Make room for one more token of every row; its keys and values are the caller's to write.
 
         Args:
-            positions: (rows or 1, 1) int64, of the new tokens.
-            like: of the shape and the kind of the new keys, (rows, kv_heads, 1, d_head).
+            positions: (rows or 1, 1) int64, of the new tokens; the layers of a cache that is `Ahead` take more than 1.
+            like: of the shape and the kind of the new keys, (rows, kv_heads, 1 or more, d_head).
+        """
+        raise NotImplementedError
+
+
+class Ahead:
+    """A cache that lends room for several tokens at once and takes back what was not used."""
+
+    def layer(self, index: int) -> LayerCache:
+        """The cache of block `index`."""
+        raise NotImplementedError
+
+    def rearrange(self, origins: Tensor | None, length: int) -> None:
+        """Keep the first `length` tokens.
+
+        Args:
+            origins: (rows, `length` or more) int64, the row that each token of row i is in; None = as they were.
         """
         raise NotImplementedError
 

@@ -56,7 +56,7 @@ class Transformer(nn.Module):
             raise ModelError("a decoder-only model has no encoder", remedy="call decode")
         if positions is None:
             positions = _positions(self.encoder.embedding.length(source), valid, source.device)
-        return Memory(self.encoder(source, positions, self._rules(mask, valid), segments=segments), valid)
+        return Memory(self.encoder(source, positions, self.rules(mask, valid), segments=segments), valid)
 
     def decode(
         self,
@@ -84,7 +84,7 @@ class Transformer(nn.Module):
             if cache is not NO_CACHE:
                 raise ModelError("a cache does not know positions", remedy="pass positions= of the new tokens")
             positions = _positions(target.shape[1], valid, target.device)
-        hidden: Tensor = self.decoder(target, positions, self._rules(mask, valid), memory, cache)
+        hidden: Tensor = self.decoder(target, positions, self.rules(mask, valid), memory, cache)
         return hidden
 
     def logits(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
             return None
         return self.decoder.embedding_sum.position.limit
 
-    def _rules(self, mask: AttentionMask, valid: Tensor | None) -> AttentionMask:
+    def rules(self, mask: AttentionMask, valid: Tensor | None) -> AttentionMask:
         """What is visible in self-attention: the given rules, padding, and the model's own window."""
         padded = mask.padded(valid)
         return padded if self.config.window is None else padded & AttentionMask(window=self.config.window)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearhead.model.cache import InPlace, KeyValue, Place
+from clearhead.model.cache import Ahead, InPlace, KeyValue, Place
 
 
 class Places:
@@ -34,15 +34,16 @@ class Places:
         return self.now
 
     def lend(self, length: int, positions: Tensor, rows: int) -> None:
-        """One more token in every row, its own; there are `length` now. The first block tells for all others."""
+        """New tokens in every row, its own; there are `length` now. The first block tells for all others."""
         self.lent = True
         if self.length == length:
             return
-        self.extend(self.length, positions.expand(rows, -1))
+        start = self.length
+        self.extend(start, positions.expand(rows, -1))
         if self.origins is not None:
             if length > self.origins.shape[1]:
-                self.origins = _grown(self.origins, self.origins, length - 1, _room(length), 1)
-            torch.arange(rows, out=self.origins[:, length - 1])
+                self.origins = _grown(self.origins, self.origins, start, _room(length), 1)
+            self.origins[:, start:length] = torch.arange(rows, device=positions.device)[:, None]
 
     def select(self, rows: Tensor) -> None:
         """Make row i what row `rows[i]` was."""
@@ -83,7 +84,7 @@ class DenseLayer(InPlace):
         return self.key[:, :, : self.length], self.value[:, :, : self.length], there
 
     def place(self, positions: Tensor, like: Tensor) -> Place:
-        self._lengthen(like, like, 1)
+        self._lengthen(like, like, like.shape[2])
         there = self.positions
         there.lend(self.length, positions, like.shape[0])
         return Place(self.key, self.value, there.now, 0, self.length, there.origins)
@@ -129,7 +130,7 @@ class DenseLayer(InPlace):
             self.source = (self.source[0][sources], self.source[1][sources])
 
 
-class DenseCache:
+class DenseCache(Ahead):
     """One DenseLayer for each decoder block; rows are sequences (sources times beams)."""
 
     def __init__(self, layers: int) -> None:
@@ -163,6 +164,11 @@ class DenseCache:
         self._places.truncate(length)
         for layer in self._layers:
             layer.truncate(length)
+
+    def rearrange(self, origins: Tensor | None, length: int) -> None:
+        self.truncate(length)
+        if origins is not None:
+            self._places.origins = origins
 
     def select_sources(self, sources: Tensor) -> None:
         """Keep the memories of these sources."""

@@ -22,7 +22,7 @@ from clearhead.generate.searches.coverage import NoCoverage, covering
 from clearhead.generate.searches.scores import Pool, divisor, largest, log_sums
 from clearhead.generate.searches.writer import Writer
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
@@ -66,7 +66,7 @@ class Beam(Search):
             logits = writer.logits(writer.begin()[:, -1])  # (texts, vocab)
             writer.select(torch.zeros(writer.texts, self.groups, dtype=torch.int64, device=logits.device))
             logits = logits.repeat_interleave(self.groups, dim=0)  # (B, vocab)
-            state = self._start(logits, limits, coverage, writer)
+            state = self._start(limits, coverage, writer)
             pools = state.pools
             while True:
                 coverage.look(writer, len(state.pools))
@@ -75,21 +75,35 @@ class Beam(Search):
                 self._keep(state, writer, self._continue(state, branches))
                 if not state.pools:
                     return self._results(pools)
-                newest = torch.from_numpy(state.tokens[:, :, -1].flatten()).to(writer.device)
-                logits = writer.logits(writer.advance(newest))  # (B * K, vocab)
+                logits = self._write_on(state, writer)  # (B * K, vocab)
 
-    def _start(self, logits: Tensor, limits: Sequence[int], coverage: NoCoverage, writer: Writer) -> State:
+    def _start(self, limits: Sequence[int], coverage: NoCoverage, writer: Writer) -> State:
         """One beam in each group; the first step makes more of it."""
         most = np.repeat(np.asarray(limits, dtype=np.int64), self.groups)  # (B,)
         forced = np.asarray(writer.forced, dtype=np.int64)
         return State(
             pools=[Pool(self.width) for _ in most],
             tokens=np.tile(forced, (len(most), 1, 1)),  # (B, 1, forced)
-            totals=np.zeros((len(most), 1), dtype=host(logits[:0]).dtype),
+            totals=np.zeros((len(most), 1)),
             limits=most,
             coverage=coverage,
             eos=writer.eos,
         )
+
+    def _write_on(self, state: State, writer: Writer) -> Tensor:
+        """Logits after the newest tokens, or after more of them, if the writer can find those by itself."""
+        newest = torch.from_numpy(state.tokens[:, :, -1].flatten()).to(writer.device)
+        rows, more, totals, logits = writer.write_on(newest, state.totals.flatten(), self._undisturbed(state))
+        if more.shape[1]:
+            history = state.tokens.reshape(len(rows), -1)[rows]  # (B * K, T)
+            state.tokens = np.concatenate([history, more], axis=1).reshape(*state.totals.shape, -1)
+            state.totals = totals.reshape(state.totals.shape)
+        return logits
+
+    def _undisturbed(self, state: State) -> int:
+        """How many tokens can be written, newest ones included, before limits, pools or other groups have a say."""
+        alone = self.groups == 1 and all(each.bar == -np.inf for each in state.pools)
+        return int(state.limits.min()) - state.tokens.shape[2] if alone else 1
 
     def _branch(self, state: State, logits: Tensor) -> Branches:
         """The 2K best continuations of each group, best first; logits: (B * K, vocab)."""

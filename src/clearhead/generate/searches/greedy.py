@@ -32,4 +32,5 @@ class Greedy(Search):
                 kept = torch.tensor(going, device=tokens.device)  # (kept,)
                 writer.keep(kept, torch.zeros_like(kept)[:, None])
                 tokens = tokens[kept]
-            logits = writer.logits(writer.advance(tokens))
+            _, more, totals, logits = writer.write_on(tokens, texts.totals, texts.room)
+            texts.write_more(more, totals)

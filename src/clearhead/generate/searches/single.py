@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clearhead.core.errors import ModelError
@@ -56,6 +58,22 @@ class Texts:
                 going.append(row)
         self.going = [self.going[row] for row in going]
         return going
+
+    @property
+    def totals(self) -> NDArray[np.float64]:
+        """Log-probabilities of the texts that go on, nats."""
+        return np.array([each.total for each in self.going])
+
+    @property
+    def room(self) -> int:
+        """How many tokens may be written in every text."""
+        return min(each.limit - len(each.tokens) for each in self.going)
+
+    def write_more(self, tokens: NDArray[np.int64], totals: NDArray[np.float64]) -> None:
+        """More tokens, of which none ends a text, (texts, more), and the log-probabilities of all, (texts,)."""
+        for text, more, total in zip(self.going, tokens.tolist(), totals.tolist(), strict=True):
+            text.tokens += more
+            text.total = total
 
     def _hypothesis(self, text: Text) -> Hypothesis:
         score = text.total / divisor(self.config, len(text.tokens))

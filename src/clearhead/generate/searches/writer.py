@@ -8,12 +8,18 @@ A row is one beam of one text; the rows of a text stand side by side, and every 
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clearhead.core.errors import ModelError
 from clearhead.generate.caches import DenseCache
 from clearhead.model import CAUSAL, OPEN, Memory, Transformer
+from clearhead.model.packing.packed import Packed
+from clearhead.model.packing.searching import Rules, Written
+
+MOST = 32  # tokens that are written without Python; Ctrl-C is heard in between
 
 
 class Writer:
@@ -75,10 +81,38 @@ class Writer:
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Write one token in every row, (texts * rows,): their hidden states, (texts * rows, d_model)."""
-        lengths = self._lengths[:1] if self.valid is None else self._lengths.repeat_interleave(self.rows)
-        positions = lengths[:, None].clone()  # (texts * rows, 1); (1, 1) where all are as long
+        positions = self._next()[:, None]
         self._lengths += 1
         return self._decode(tokens[:, None], positions)[:, -1]
+
+    def write_on(self, tokens: Tensor, totals: NDArray[np.float64], most: int) -> Written:
+        """Write these tokens, and then the best ones for as long as no text ends; the search of `Beam` and `Greedy`.
+
+        Args:
+            tokens: (texts * rows,); the rows of a text are its beams.
+            totals: (texts * rows,), log-probability of each row with its token, nats.
+            most: tokens of a row in all, of which those after the first are chosen here. How many are chosen is told
+                by the result; without a packed model none are.
+        """
+        found = self._searched(tokens, totals, min(most, MOST))
+        if found is None:
+            logits = self.logits(self.advance(tokens))
+            return Written(np.arange(len(tokens)), np.empty((len(tokens), 0), dtype=np.int64), totals, logits)
+        self._lengths += found.tokens.shape[1] + 1
+        self._columns += found.tokens.shape[1] + 1
+        return found
+
+    def _searched(self, tokens: Tensor, totals: NDArray[np.float64], most: int) -> Written | None:
+        if not isinstance(self.model, Packed) or self.model.search is None:
+            return None
+        positions = self._next()[:, None] + torch.arange(most)
+        rules = Rules(self.rows, self.eos, -1 if self._forbidden is None else self._forbidden)
+        mask = self.model.rules(OPEN, self._seen(self._columns + most))
+        return self.model.search(tokens, positions, mask, self.memory, self.cache, totals, rules)
+
+    def _next(self) -> Tensor:
+        """The position of the next token of every row, (texts * rows,); (1,) where all are as long."""
+        return self._lengths[:1].clone() if self.valid is None else self._lengths.repeat_interleave(self.rows)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Of the next token, (rows, vocab), at least float32. An encoder-decoder never chooses padding."""
@@ -116,14 +150,14 @@ class Writer:
 
     def _decode(self, tokens: Tensor, positions: Tensor) -> Tensor:
         self._columns += tokens.shape[1]
-        mask, valid = OPEN if tokens.shape[1] == 1 else CAUSAL, self._seen()
+        mask, valid = OPEN if tokens.shape[1] == 1 else CAUSAL, self._seen(self._columns)
         return self.model.decode(tokens, self.memory, valid=valid, mask=mask, positions=positions, cache=self.cache)
 
-    def _seen(self) -> Tensor | None:
+    def _seen(self, columns: int) -> Tensor | None:
         """What belongs to each row, (texts * rows, columns) bool; None = everything."""
         if self.valid is None:
             return None
-        written = self.valid.new_ones(self.texts, self._columns - self.valid.shape[1])
+        written = self.valid.new_ones(self.texts, columns - self.valid.shape[1])
         return torch.cat([self.valid, written], dim=1).repeat_interleave(self.rows, dim=0)
 
 

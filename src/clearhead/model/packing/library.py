@@ -108,9 +108,10 @@ def _processor() -> str:
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     """The same with the types of its functions; each call releases Python's lock."""
     address, number = ctypes.c_void_p, ctypes.c_int64
-    found.clearhead_work.argtypes, found.clearhead_work.restype = [address, address], number
+    found.clearhead_work.argtypes, found.clearhead_work.restype = [address, address, address], number
     found.clearhead_embed.argtypes, found.clearhead_embed.restype = [address, address, number], number
     found.clearhead_step.argtypes, found.clearhead_step.restype = [address, address], None
+    found.clearhead_search.argtypes, found.clearhead_search.restype = [address, address, address], None
     found.clearhead_multiply.argtypes = [address, address, number, address, address, number]
     found.clearhead_multiply.restype = None
     found.clearhead_log_sums.argtypes = [address, number, number, address, number]

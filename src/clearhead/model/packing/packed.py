@@ -11,8 +11,11 @@ from clearhead.core.errors import ModelError
 from clearhead.core.registry import Choice
 from clearhead.model.attention.projections import Fused
 from clearhead.model.head import Head
+from clearhead.model.head.lm import LanguageModel
 from clearhead.model.packing.base import PRODUCTS, Product
+from clearhead.model.packing.compiled import Compiled
 from clearhead.model.packing.library import library
+from clearhead.model.packing.searching import Searching
 from clearhead.model.packing.stepping import Stepping, knows
 from clearhead.model.stack.base import Blocks
 from clearhead.model.transformer import Transformer
@@ -20,7 +23,7 @@ from clearhead.model.transformer import Transformer
 DEFAULT = Choice(kind="float32")
 
 
-def packed(model: Transformer, product: Choice = DEFAULT) -> Transformer:
+def packed(model: Transformer, product: Choice = DEFAULT) -> "Packed":
     """A model for reading only: it computes as this one does, and shares what is not packed with it.
 
     Args:
@@ -46,7 +49,31 @@ def packed(model: Transformer, product: Choice = DEFAULT) -> Transformer:
                 setattr(parent, name, PACKED[type(child)](child, product))
     if reader.head.linear:
         reader.head = PackedHead(reader.head, product)
-    return reader
+    return Packed(reader)
+
+
+class Packed(Transformer):
+    """A packed model: what a Transformer is, and a search that writes on by itself. Wiring: a model with packed parts.
+
+    Attributes:
+        search: greedy and beam search of the compiled step; None where this model's parts are unknown to it.
+    """
+
+    def __init__(self, reader: Transformer) -> None:
+        nn.Module.__init__(self)
+        self.config, self.output, self.training = reader.config, reader.output, reader.training
+        for name, child in reader.named_children():
+            setattr(self, name, child)
+        self.search = self._search()
+
+    def _search(self) -> Searching | None:
+        head = self.head
+        if not isinstance(head, PackedHead) or not isinstance(head.head, LanguageModel):
+            return None
+        if not isinstance(head.head.narrow, nn.Identity) or not isinstance(self.decoder, Stepping):
+            return None
+        hooks = [each for part in (self, *head.modules()) for each in (part._forward_hooks, part._forward_pre_hooks)]
+        return Searching(self.decoder, cast(Compiled, head.last.compiled).struct, head.head.scale, hooks)
 
 
 def _linear(linear: nn.Linear, product: Choice) -> Product:

@@ -9,7 +9,7 @@ way too.
 import threading
 from ctypes import CDLL, byref
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from clearhead.model.attention.heads import SomeHeads
 from clearhead.model.attention.multihead import CrossAttention, Memory, MultiHead, SelfAttention
 from clearhead.model.attention.projections import Fused
 from clearhead.model.block import Block, NoCross
-from clearhead.model.cache import NO_CACHE, Cache, InPlace
+from clearhead.model.cache import NO_CACHE, Cache, InPlace, Place
 from clearhead.model.embedding.sum import Added, NoSegments
 from clearhead.model.embedding.table import Table
 from clearhead.model.feedforward import gated, plain
@@ -82,7 +82,7 @@ class Stepping(Blocks):
         cache: Cache = NO_CACHE,
         segments: Tensor | None = None,
     ) -> Tensor:
-        if tokens.dim() == PLAIN_IDS and tokens.shape[1] == 1 and segments is None and self._takes(mask, cache):
+        if tokens.dim() == PLAIN_IDS and tokens.shape[1] == 1 and segments is None and self.takes(mask, cache):
             hidden = self._embedded(tokens, positions)
             if hidden is not None:
                 return self._stepped(hidden, positions, mask, memory, cache)
@@ -91,11 +91,11 @@ class Stepping(Blocks):
     def body(
         self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
     ) -> Tensor:
-        if hidden.shape[1] == 1 and self._takes(mask, cache):
+        if hidden.shape[1] == 1 and self.takes(mask, cache):
             return self._stepped(hidden.contiguous(), positions, mask, memory, cache)
         return super().body(hidden, positions, mask, memory, cache)
 
-    def _takes(self, mask: AttentionMask, cache: Cache) -> bool:
+    def takes(self, mask: AttentionMask, cache: Cache) -> bool:
         """Whether step.c can do a step with this mask and this cache."""
         if torch.is_grad_enabled() or any(self.hooks) or not _plain(mask):
             return False
@@ -106,13 +106,10 @@ class Stepping(Blocks):
         """What the first block reads, (rows, 1, d_model); None where PyTorch must look it up."""
         if self.begins is None:
             return None
-        table = self.begins.table()
-        hidden, call = torch.empty(tokens.shape[0], 1, self.struct.d_model), self.local.call
+        table, hidden = self.begins.table(), torch.empty(tokens.shape[0], 1, self.struct.d_model)
+        call = self.local.call
         call.hidden, call.rows = hidden.data_ptr(), tokens.shape[0]
-        call.tokens, call.tokens_row = tokens.data_ptr(), tokens.stride(0)
-        call.positions, call.positions_row = positions.data_ptr(), 0
-        if positions.shape[0] > 1:
-            call.positions_row = positions.stride(0)
+        tell_tokens(call, tokens, positions)
         found = self.library.clearhead_embed(byref(table), byref(call), self.struct.d_model)
         return hidden if found else None
 
@@ -120,18 +117,29 @@ class Stepping(Blocks):
         self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
     ) -> Tensor:
         """The last hidden states, in the place of the first ones, (rows, 1, d_model)."""
-        local, rows, held = self.local, hidden.shape[0], []  # held: alive until the call is over
-        call = local.call
-        call.hidden, call.rows, call.threads = hidden.data_ptr(), rows, threads_for(rows * self.work)
-        call.self, call.cross = local.own.array, local.crossed.array
-        held.append(self._turn(call, positions))
-        held.append(self._keys(local.own, rows, positions, mask, cache))
-        if memory is not None:
-            held.append(self._sources(local.crossed, rows, memory, cache))
-        model, told = byref(self.struct), byref(call)
-        call.work = local.room(self.library.clearhead_work(model, told))
-        self.library.clearhead_step(model, told)
+        told = self.told(hidden, positions, mask, memory, cache)
+        told.call.threads, model, call = threads_for(len(hidden) * self.work), byref(self.struct), byref(told.call)
+        told.call.work = self.local.room(self.library.clearhead_work(model, call, None))
+        self.library.clearhead_step(model, call)
         return hidden
+
+    def told(
+        self, hidden: Tensor, positions: Tensor, mask: AttentionMask, memory: Memory | None, cache: Cache
+    ) -> "Told":
+        """A call with everything but tokens, threads and scratch memory.
+
+        Args:
+            hidden: (rows, 1, d_model), where hidden states are or will be.
+            positions: (rows or 1, new) int64; more than one where a search writes on by itself.
+        """
+        local, rows = self.local, hidden.shape[0]
+        call = local.call
+        call.hidden, call.rows = hidden.data_ptr(), rows
+        call.self, call.cross = local.own.array, local.crossed.array
+        turns = self._turn(call, positions)
+        place, keys = self._keys(local.own, rows, positions, mask, cache)
+        sources = None if memory is None else self._sources(local.crossed, rows, memory, cache)
+        return Told(call, place, (hidden, turns, keys, sources))
 
     def _turn(self, call: structs.Call, positions: Tensor) -> Any:
         """Tell by which angles this step turns queries and keys."""
@@ -139,20 +147,22 @@ class Stepping(Blocks):
         turns = self.position.turns(positions, torch.float32)
         if turns is None:
             return None
-        own, partner = (each.contiguous() for each in turns)  # (rows or 1, 1, 1, turned)
+        own, partner = (each.contiguous() for each in turns)  # (rows or 1, 1, new, turned)
         call.own, call.partner = own.data_ptr(), partner.data_ptr()
         call.turn_row, call.turned = (own.stride(0) if own.shape[0] > 1 else 0), own.shape[-1]
         call.pairs = int(_scheme(self.position).layout == "pairs")
         return own, partner
 
-    def _keys(self, stores: Stores, rows: int, positions: Tensor, mask: AttentionMask, cache: Cache) -> Any:
-        """Make room for the newest token in every block, and tell where its keys and values are."""
-        once, biases, like = Once(), list[Any](), torch.empty(rows, 0, 1, 0)
+    def _keys(
+        self, stores: Stores, rows: int, positions: Tensor, mask: AttentionMask, cache: Cache
+    ) -> tuple[Place, Any]:
+        """Make room for the new tokens in every block, and tell where their keys and values are."""
+        once, biases, like, new = Once(), list[Any](), torch.empty(rows, 0, 1, 0), positions.shape[1]
         valid = None if mask.valid is None else mask.valid.contiguous()  # (rows, columns)
         for index, block in enumerate(self.layers):
             sizes = block.attention.projections.sizes
             if like.shape[1] != sizes.kv_heads:  # the first block, or one that has lost heads, or the one after it
-                like = torch.empty(rows, sizes.kv_heads, 1, sizes.d_head)
+                like = torch.empty(rows, sizes.kv_heads, new, sizes.d_head)
             place = cast(InPlace, cache.layer(index)).place(positions, like)
             keys = stores.at(index, place.key, place.value)
             keys.first, keys.columns, keys.readers = place.first, place.columns, 1
@@ -163,7 +173,7 @@ class Stepping(Blocks):
                 keys.origins, keys.origins_row = place.origins.data_ptr(), place.origins.stride(0)
             if self.biases:
                 biases.append(_lean(keys, once(block.attention.position.bias, positions, place.positions)))
-        return valid, biases
+        return place, (valid, biases)
 
     def _sources(self, stores: Stores, rows: int, memory: Memory, cache: Cache) -> Any:
         """Tell where keys and values of the sources are."""
@@ -176,6 +186,22 @@ class Stepping(Blocks):
             _see(keys, valid)
             found += [key, value]
         return valid, found
+
+
+class Told(NamedTuple):
+    """A call of step.c, where the newest tokens of a block are, and what must be kept until the call is over."""
+
+    call: structs.Call
+    place: Place
+    held: Any
+
+
+def tell_tokens(call: structs.Call, tokens: Tensor, positions: Tensor) -> None:
+    """Tell what is read first: tokens (rows, ...) and positions (rows or 1, ...), of each row the first."""
+    call.tokens, call.tokens_row = tokens.data_ptr(), tokens.stride(0)
+    call.positions, call.positions_row = positions.data_ptr(), 0
+    if positions.shape[0] > 1:
+        call.positions_row = positions.stride(0)
 
 
 class Beginning:

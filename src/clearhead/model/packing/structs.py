@@ -116,6 +116,32 @@ class Call(Structure):
     ]
 
 
+class Search(Structure):
+    _fields_ = [
+        ("embedding", POINTER(Embedding)),
+        ("head", Matrix),
+        ("scale", c_float),
+        ("beams", c_int64),
+        ("eos", c_int64),
+        ("forbidden", c_int64),
+        ("most", c_int64),
+        ("newest", c_void_p),
+        ("totals", c_void_p),
+        ("written", c_void_p),
+        ("origins", c_void_p),
+        ("origins_row", c_int64),
+        ("logits", c_void_p),
+        ("best", c_void_p),
+        ("sums", c_void_p),
+        ("places", c_void_p),
+        ("parents", c_void_p),
+        ("candidates", c_void_p),
+        ("steps", c_int64),
+        ("table", c_int64),
+        ("going", c_int64),
+    ]
+
+
 class Held:
     """Makes structs of tensors and keeps the tensors alive."""
 

@@ -27,8 +27,8 @@ def smoothed_likelihood(
     if head.bias is None:
         return linear_cross_entropy(features, matrix, labels, smoothing, agreement)
     features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)  # one more feature that is always 1
-    matrix = torch.cat([matrix, head.bias[:, None]], dim=1)
-    return linear_cross_entropy(features, matrix, labels, smoothing, agreement)
+    both = torch.cat([matrix, head.bias[:, None]], dim=1)
+    return linear_cross_entropy(features, both, labels, smoothing, agreement)
 
 
 def read_both_ways(model: Transformer, batch: TextBatch, types: Tensor | None = None) -> Tensor:

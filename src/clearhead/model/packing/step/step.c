@@ -7,12 +7,11 @@
    map, and where one needs what the others made, all meet at a barrier. The sums of a row do not depend on the rows
    beside it, nor on the number of threads, so a text is the same alone and in a batch, bit for bit. */
 
-#include "feedforward.h"
-#include "ranking.h"
+#include "search.h"
 
-/* Places in the scratch memory for a call; returns how many floats it has. */
-static int64_t arrange(const Model *model, const Call *call, Work *work) {
-    int64_t projected = 0, mixed = 0, inner = 0, stride = 0, columns = 0;
+/* Places in the scratch memory for a call and a head, if there is one; returns how many floats it has. */
+static int64_t arrange(const Model *model, const Call *call, const Matrix *head, Work *work) {
+    int64_t projected = 0, mixed = 0, inner = 0, columns = 0, stride = head && head->whole ? head->stride : 0;
     for (int64_t i = 0; i < model->layers; i++) {
         const Block *block = model->blocks + i;
         const Matrix *matrices[] = {&block->self.inputs, &block->self.output, &block->cross.inputs,
@@ -51,36 +50,51 @@ static void walk(Team team, const Model *model, const Call *call, const Work *wo
         normalise(&model->last, call->hidden + row * width, call->hidden + row * width, width);
 }
 
-/* Floats of scratch memory that `clearhead_step` needs. */
-int64_t clearhead_work(const Model *model, const Call *call) {
+/* Floats of scratch memory that a call needs; head: null, or what a search reads. */
+int64_t clearhead_work(const Model *model, const Call *call, const Matrix *head) {
     Work work;
     Call empty = *call;
     empty.work = 0;
-    return arrange(model, &empty, &work);
+    return arrange(model, &empty, head, &work);
 }
 
-/* hidden = scale * table[token] + positions[position]; 0, and nothing done, where a token or position is unknown. */
+/* The first hidden states; 0, and nothing done, where a token or position is unknown. */
 int64_t clearhead_embed(const Embedding *embedding, const Call *call, int64_t d_model) {
-    for (int64_t row = 0; row < call->rows; row++) {
-        int64_t token = call->tokens[row * call->tokens_row], position = call->positions[row * call->positions_row];
-        if (token < 0 || token >= embedding->vocab) return 0;
-        if (embedding->positions && (position < 0 || position >= embedding->length)) return 0;
-    }
-    for (int64_t row = 0; row < call->rows; row++) {
-        const float *from = embedding->table + call->tokens[row * call->tokens_row] * d_model;
-        const float *added = embedding->positions + call->positions[row * call->positions_row] * d_model;
-        float *to = call->hidden + row * d_model;
-        for (int64_t at = 0; at < d_model; at++)
-            to[at] = embedding->scale * from[at] + (embedding->positions ? added[at] : 0.0f);
-    }
+    for (int64_t row = 0; row < call->rows; row++)
+        if (!known(embedding, call->tokens[row * call->tokens_row], call->positions[row * call->positions_row]))
+            return 0;
+    embed((Team){0, 1}, embedding, call, d_model);
     return 1;
 }
 
 /* One token for every row. */
 void clearhead_step(const Model *model, const Call *call) {
     Work work;
-    arrange(model, call, &work);
+    arrange(model, call, 0, &work);
     TOGETHER(call->threads, walk(me(), model, call, &work));
+}
+
+static void go_on(Team team, const Model *model, Call *call, Search *search, const Work *work) {
+    do {
+        embed(team, search->embedding, call, model->d_model);
+        meet(team);
+        walk(team, model, call, work);
+        score(team, search, call, work);
+        meet(team);
+        if (team.index == 0) decide(search, call, model->layers);
+        meet(team);
+    } while (search->going);
+}
+
+/* Token after token, until something happens; `columns` is what there may be at the end. */
+void clearhead_search(const Model *model, Call *call, Search *search) {
+    Work work;
+    arrange(model, call, &search->head, &work);
+    for (int64_t i = 0; i < model->layers; i++) {
+        call->self[i].columns -= search->most - 1;
+        if (search->origins) call->self[i].origins = search->origins, call->self[i].origins_row = search->origins_row;
+    }
+    TOGETHER(call->threads, go_on(me(), model, call, search, &work));
 }
 
 /* out (rows, outputs) = x (rows, inputs) times the matrix; scratch: rows * (1 + stride / 4) floats for whole numbers */

@@ -80,6 +80,29 @@ typedef struct {
     int64_t rows, threads;
     const float *own, *partner; /* of rotary positions, (rows or 1, turned), or null */
     int64_t turn_row, turned, pairs; /* pairs: neighbours turn together; else the two halves */
-    const Keys *self, *cross; /* of each layer */
+    Keys *self, *cross; /* of each layer */
     float *work;
 } Call;
+
+/* A search that writes by itself: what it is told, and what it finds. A row is one of `beams` beams of a text; they
+   stand side by side. */
+typedef struct {
+    const Embedding *embedding;
+    Matrix head;           /* (vocab, d_model) */
+    float scale;           /* of what the head reads */
+    int64_t beams, eos, forbidden; /* forbidden: a token that is never chosen; -1: none */
+    int64_t most;          /* steps */
+    int64_t *newest;       /* (rows), the tokens that are read next */
+    double *totals;        /* (rows), log-probability of each, nats */
+    int64_t *written;      /* two tables (rows, most): the row that each one was at first, and what it has written */
+    int64_t *origins;      /* two tables (rows, origins_row) as in Keys; null: rows do not change places */
+    int64_t origins_row;
+    float *logits;         /* (rows, vocab) of the last step */
+    float *best, *sums;    /* (rows, beams) the largest logits; (rows) the logarithms of the sums of exponentials */
+    int64_t *places;       /* (rows, beams) the tokens of the largest */
+    int64_t *parents;      /* (rows) the row that each continues */
+    double *candidates;    /* (rows) */
+    int64_t steps;         /* found: steps whose tokens are in `written` */
+    int64_t table;         /* found: which of two tables is the right one */
+    int64_t going;
+} Search;
