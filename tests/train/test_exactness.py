@@ -42,12 +42,16 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny, tmp_pat
 
 
 @pytest.mark.parametrize("update", [1, 5, 7, 11])
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny, tmp_path, monkeypatch, update):
-    run(tiny("train.accumulate=2"), tmp_path / "whole")
+@pytest.mark.parametrize("objective", [(), ("objective.kind=r_drop", "objective.after=0.5")], ids=str)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tiny, tmp_path, monkeypatch, objective, update
+):
+    recipe = tiny("train.accumulate=2", *objective)
+    run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, update)
-        assert run(tiny("train.accumulate=2"), tmp_path / "parts") is None
-    assert run(tiny("train.accumulate=2"), tmp_path / "parts", resume=True) is not None
+        assert run(recipe, tmp_path / "parts") is None
+    assert run(recipe, tmp_path / "parts", resume=True) is not None
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -199,9 +203,10 @@ def test_signals_are_left_alone_outside_the_main_thread():
     assert not failures
 
 
-def test_subword_dropout_draws_new_spellings_each_epoch_and_resumes_exactly(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sides", [["source"], ["target"], ["source", "target"]], ids=str)
+def test_subword_dropout_draws_new_spellings_each_epoch_and_resumes_exactly(tiny, tmp_path, monkeypatch, sides):
     joint = "tokenizer={joint: {kind: byte_bpe, vocab_size: 300, prefix_space: true}}"
-    settings = (joint, "data.subword_dropout=0.5", "model.tie=all")
+    settings = (joint, *(f"data.subword_dropout.{each}=0.5" for each in sides), "model.tie=all")
     run(tiny(*settings), tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 7)
@@ -213,12 +218,13 @@ def test_subword_dropout_draws_new_spellings_each_epoch_and_resumes_exactly(tiny
 
 
 def test_subword_dropout_keeps_the_text(tiny, tmp_path):
-    recipe = tiny("tokenizer={joint: {kind: byte_bpe, vocab_size: 300}}", "data.subword_dropout=0.5", "model.tie=all")
+    joint = "tokenizer={joint: {kind: byte_bpe, vocab_size: 300}}"
+    recipe = tiny(joint, "data.subword_dropout.source=0.5", "model.tie=all")
     pairs = list(SOURCES.build(recipe.data.train, tmp_path))
     source, target = prepare_tokenizers(recipe.tokenizer, pairs, tmp_path)
     stores = prepare_stores(pairs, source, target, recipe.data.filter, tmp_path / "store")
     texts = sorted(each.source for each in pairs)
-    spellings = set()
+    spellings, targets = set(), set()
     stream = batch_stream(recipe, stores, (source, target), Place())
     for _ in range(2):
         seen = []
@@ -226,13 +232,15 @@ def test_subword_dropout_keeps_the_text(tiny, tmp_path):
             [batch], _ = next(stream)
             seen += source.decode_batch(batch.source.tolist())
             spellings |= {tuple(row.tolist()) for row in batch.source}
+            targets |= {tuple(row[counted].tolist()) for row, counted in zip(batch.labels, batch.counted, strict=True)}
         assert sorted(seen) == texts
     assert len(spellings) > len(texts)
+    assert len(targets) == len({each.target for each in pairs})
 
 
 def test_subword_dropout_without_merges_is_refused(tiny, tmp_path):
     with pytest.raises(TokenizerError, match="no plain BPE merges"):
-        run(tiny("data.subword_dropout=0.1"), tmp_path / "one")
+        run(tiny("data.subword_dropout.target=0.1"), tmp_path / "one")
 
 
 def test_a_resumed_run_keeps_the_number_format_it_began_with(tiny, tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ class Buckets:
         budget: padded tokens of the longer side in one batch; a longer row makes a batch of its own.
         seed: of the order.
         special: tokens that a batch adds to every sequence, for the budget.
-        spells: how each side is spelled anew in every epoch; None = as it is stored.
+        spells: how each side is spelled anew in every epoch; None = as it is stored. By default all are.
 
     Raises:
         DataError: the stores are empty or differ in their number of rows.
@@ -58,7 +58,7 @@ class Buckets:
         budget: int,
         seed: int,
         special: int = 0,
-        spells: Sequence[Spell] | None = None,
+        spells: Sequence[Spell | None] = (),
     ) -> None:
         counts = {len(each) for each in stores}
         if len(counts) != 1:
@@ -66,7 +66,7 @@ class Buckets:
         if counts == {0}:
             raise DataError("no sequence to learn from", remedy="check the data source and data.filter")
         self.stores, self.budget, self.seed, self.special = stores, budget, seed, special
-        self.spells = spells
+        self.spells = spells or [None] * len(stores)
         self.sides = functools.lru_cache(maxsize=2)(self._sides)  # an update may end one epoch and begin the next
 
     def batches(self, start: Place = Place()) -> Iterator[tuple[Rows, Place]]:
@@ -88,10 +88,10 @@ class Buckets:
 
     def _sides(self, epoch: int) -> Sequence[Store | Respelled]:
         """What is read in an epoch, one for each side."""
-        if self.spells is None:
-            return self.stores
-        seeds = (derive(self.seed, "subwords", epoch, side) for side in range(len(self.stores)))
-        return [Respelled(*each) for each in zip(self.stores, self.spells, seeds, strict=True)]
+        return [
+            store if spell is None else Respelled(store, spell, derive(self.seed, "subwords", epoch, side))
+            for side, (store, spell) in enumerate(zip(self.stores, self.spells, strict=True))
+        ]
 
     def _pool(self, sides: Sequence[Store | Respelled], blocks: Rows, random: np.random.Generator) -> Iterator[Rows]:
         count = len(sides[0])

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from clearhead.core.errors import ModelError
+from clearhead.core.openmp import release_helpers
 from clearhead.generate.engine import Engine
 from clearhead.generate.request import Event, Request, Statistics
 
@@ -101,6 +102,7 @@ class AsyncEngine:
         self._readers: dict[int, Reader] = {}  # the thread's
         self._wake = threading.Condition()
         self._closing = False
+        release_helpers()  # those of the thread that loaded the model
         self._thread = threading.Thread(target=self._serve, name="clearhead-engine", daemon=True)
         self._thread.start()
 

@@ -11,6 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from clearhead.apply import Model, load
 from clearhead.apply.pieces import Pieces
 from clearhead.core.errors import UsageError
+from clearhead.core.openmp import release_helpers
 from clearhead.core.registry import nearest
 from clearhead.generate import AsyncEngine, EngineConfig
 from clearhead.serve.errors import UnknownModelError
@@ -106,7 +107,14 @@ class Hall:
 
     async def compute(self, work: Callable[[], Value]) -> Value:
         """Do something that takes long on a worker thread; who is cancelled still waits for its end."""
-        return await to_thread.run_sync(work, limiter=self.workers)
+
+        def alone() -> Value:
+            try:
+                return work()
+            finally:
+                release_helpers()  # or an engine's would no longer wait for it at every turn
+
+        return await to_thread.run_sync(alone, limiter=self.workers)
 
     async def aclose(self) -> None:
         """Cancel what is on its way and end the engines."""

@@ -163,6 +163,7 @@ def _within(minutes: float, pace: float, updates: int) -> int:
 
 def activation_bytes(lesson: Lesson, machine: Machine, batch: Any) -> int:
     """What one forward pass keeps for the backward pass, the loss included."""
+    lesson.objective.progress = 1.0  # the last updates may need more than the first
 
     def loss() -> Tensor:
         with autocast(machine.device, machine.dtype):

@@ -33,6 +33,16 @@ Plugin = Annotated[str, AfterValidator(_loaded)]
 Metric = Literal["bleu", "bleu_tokenized_lowercased", "loss", "accuracy", "macro_f1"]
 
 
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class SubwordDropout(Section):
+    """BPE-dropout: the share of merges that is left out on each side, anew in each epoch."""
+
+    source: Rate = 0.0
+    target: Rate = 0.0
+
+
 class DataConfig(Section):
     """Where the data comes from; the objective decides which family of sources is meant (`train/fitting.py`)."""
 
@@ -43,7 +53,7 @@ class DataConfig(Section):
     reading: choice_of(READINGS) | None = None  # type: ignore[valid-type]  # of texts: how they become rows
     language: str = "en"  # code of the target language, for scores
     filter: FilterConfig = FilterConfig()
-    subword_dropout: float = Field(0.0, ge=0.0, lt=1.0)  # BPE-dropout: share of merges left out, anew in each epoch
+    subword_dropout: SubwordDropout = SubwordDropout()
 
 
 class TrainConfig(Section):

@@ -30,12 +30,13 @@ def batch_stream(
     target = tokenizers[-1]
     pad, bos, eos = (target.need(each) for each in ("pad", "bos", "eos"))
     step = math.gcd(STEP, recipe.model.length)  # padding makes no text longer than the model
+    rates = (recipe.data.subword_dropout.source, recipe.data.subword_dropout.target)
     order = Buckets(
         stores,
         budget=recipe.train.batch_tokens,
         seed=derive(recipe.seed, "data"),
         special=1,  # eos
-        spells=spellings(tokenizers, recipe.data.subword_dropout),
+        spells=[_spelling(*each) for each in zip(tokenizers, rates, strict=True)],
     )
 
     def collate(rows: Ids, after: Place) -> TranslationBatch:
@@ -65,12 +66,10 @@ def updates(
         yield [collate(*each) for each in update[world.rank :: world.size]], update[-1][1]
 
 
-def spellings(tokenizers: Sequence[Tokenizer], dropout: float) -> list[Spell] | None:
-    """How each side is spelled anew with BPE-dropout; None for the spelling that lies in the store."""
-    return [_spelling(each, dropout) for each in tokenizers] if dropout else None
-
-
-def _spelling(tokenizer: Tokenizer, dropout: float) -> Spell:
+def _spelling(tokenizer: Tokenizer, dropout: float) -> Spell | None:
+    """How a side is spelled anew with BPE-dropout; None for the spelling that lies in the store."""
+    if not dropout:
+        return None
     sampler = SubwordSampler(tokenizer, dropout=dropout)
 
     def anew(sequences: list[Ids], draw: random.Random) -> list[Ids]:

@@ -14,7 +14,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import torch
+from clearhead.core.openmp import beside_torch
 
 SOURCE = Path(__file__).parent / "step" / "step.c"
 CHOICE = "CLEARHEAD_COMPILER"  # the command of a C compiler, such as `clang`; "none" for none
@@ -75,8 +75,7 @@ def _built(compiler: list[str], folder: Path, name: str) -> Path:
 
 def _threads() -> list[str]:
     """How to compile and how to link with OpenMP: with PyTorch's own copy, so that both share their threads."""
-    beside = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
-    return ["-fopenmp", str(beside[0]) if beside else "-fopenmp"]
+    return ["-fopenmp", str(beside_torch() or "-fopenmp")]
 
 
 def _run(command: list[str]) -> None:

@@ -28,8 +28,10 @@ class Objective:
         task: what it works on, a name of the family of tasks.
         kinds: of the models that it can train.
         heads: that it can train.
+        progress: share of the updates that are behind, 0 to 1; whoever trains tells it before each update.
     """
 
+    progress: float = 0.0
     task: ClassVar[str] = "translation"
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
     heads: ClassVar[tuple[str, ...]] = ("lm",)
