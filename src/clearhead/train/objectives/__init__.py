@@ -3,6 +3,7 @@
 from clearhead.train.objectives.base import OBJECTIVES, Collate, Loss, Objective, TextObjective
 from clearhead.train.objectives.causal import Causal
 from clearhead.train.objectives.classification import Classification
+from clearhead.train.objectives.distillation import Distillation
 from clearhead.train.objectives.fill_in_the_middle import FillInTheMiddle
 from clearhead.train.objectives.masked import Masked
 from clearhead.train.objectives.next_sentence import NextSentence
@@ -17,6 +18,7 @@ __all__ = [
     "Causal",
     "Classification",
     "Collate",
+    "Distillation",
     "FillInTheMiddle",
     "Loss",
     "Masked",

@@ -36,6 +36,9 @@ class Objective:
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
     heads: ClassVar[tuple[str, ...]] = ("lm",)
 
+    def prepare(self, source: Tokenizer, target: Tokenizer) -> None:
+        """Fetch what training needs besides model and data, once the run's tokenizers are known."""
+
     def __call__(self, model: Any, batch: Any) -> Loss:
         """The loss of one batch."""
         raise NotImplementedError

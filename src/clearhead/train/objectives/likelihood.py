@@ -6,7 +6,7 @@ from torch import Tensor
 from clearhead.data.text_batches import TextBatch
 from clearhead.model import AttentionMask, Transformer
 from clearhead.model.head import Head
-from clearhead.train.linear_cross_entropy import linear_cross_entropy
+from clearhead.train.linear_cross_entropy import Teacher, linear_cross_entropy
 
 
 def counted(states: Tensor, batch: TextBatch) -> Tensor:
@@ -20,15 +20,25 @@ def negative_log_likelihood(head: Head, hidden: Tensor, labels: Tensor) -> Tenso
 
 
 def smoothed_likelihood(
-    head: Head, hidden: Tensor, labels: Tensor, smoothing: float, agreement: float = 0.0
+    head: Head,
+    hidden: Tensor,
+    labels: Tensor,
+    smoothing: float,
+    agreement: float = 0.0,
+    teacher: Teacher | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`linear_cross_entropy` of a head whose scores are a linear map; arguments as above."""
+    features, matrix = linear_map(head, hidden)
+    return linear_cross_entropy(features, matrix, labels, smoothing, agreement, teacher)
+
+
+def linear_map(head: Head, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (tokens, width) and a matrix (vocab, width) whose product are the logits, bias included."""
     features, matrix = head.transform(hidden), head.matrix
     if head.bias is None:
-        return linear_cross_entropy(features, matrix, labels, smoothing, agreement)
+        return features, matrix
     features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)  # one more feature that is always 1
-    both = torch.cat([matrix, head.bias[:, None]], dim=1)
-    return linear_cross_entropy(features, both, labels, smoothing, agreement)
+    return features, torch.cat([matrix, head.bias[:, None]], dim=1)
 
 
 def read_both_ways(model: Transformer, batch: TextBatch, types: Tensor | None = None) -> Tensor:

@@ -31,6 +31,7 @@ class TranslationTask(Task):
         self.materials = gather(recipe, out)
         self.source, self.target = self.materials.source, self.materials.target
         self.has_test = self.materials.test is not None
+        self.objective.prepare(self.source, self.target)
 
     def require_reach(self, model: Transformer) -> None:
         self.materials.require_reach(model)
