@@ -60,7 +60,7 @@ def test_a_teacher_is_met_as_soft_labels_are(smoothing, share, block, strip, mon
     theirs = torch.randn(13, 4, dtype=torch.float64), torch.randn(23, 4, dtype=torch.float64)
     loss, plain = linear_cross_entropy(hidden, weight, labels, smoothing, teacher=Teacher(*theirs, share))
     found = torch.autograd.grad(3.0 * loss, (hidden, weight))
-    sharp = (1 - smoothing) * F.one_hot(labels, 23) + smoothing / 23
+    sharp = (1 - smoothing) * F.one_hot(labels, 23).double() + smoothing / 23
     soft = (1 - share) * sharp + share * (theirs[0] @ theirs[1].T).softmax(-1)
     expected = F.cross_entropy(hidden @ weight.T, soft, reduction="sum")
     gradients = torch.autograd.grad(3.0 * expected, (hidden, weight))
