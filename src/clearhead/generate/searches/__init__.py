@@ -7,6 +7,7 @@ from clearhead.generate.searches.contrastive import Contrastive
 from clearhead.generate.searches.diverse import DiverseBeam
 from clearhead.generate.searches.doorway import search, search_all, search_each
 from clearhead.generate.searches.greedy import Greedy
+from clearhead.generate.searches.minimum_risk import MinimumRisk
 from clearhead.generate.searches.scores import PENALTIES
 from clearhead.generate.searches.writer import Writer
 
@@ -18,6 +19,7 @@ __all__ = [
     "DiverseBeam",
     "Greedy",
     "Hypothesis",
+    "MinimumRisk",
     "Search",
     "SearchConfig",
     "Writer",
