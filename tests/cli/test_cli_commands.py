@@ -55,6 +55,18 @@ def test_the_best_translations_stand_in_columns(call, finished):
     assert call("translate", finished, "abc", "--beams", 3).out == columns[0] + "\n"
 
 
+def test_any_setting_of_the_search_can_be_given(call, finished):
+    from clearhead import load
+    from clearhead.generate import SearchConfig
+
+    method = "{kind: minimum_risk, sharpness: 0}"
+    found = call("translate", finished, "abc", "--beams", 4, "--search", f"method={method}", "--json").out
+    config = SearchConfig(beams=4, method={"kind": "minimum_risk", "sharpness": 0.0})
+    [[(text, expected)]] = load(finished).n_best(["abc"], config)
+    [told] = json.loads(found)["sentences"][0]["translations"]
+    assert (told["text"], told["score"]) == (text, pytest.approx(expected.score))
+
+
 def test_one_beam_is_greedy_search(call, finished):
     from clearhead.generate import SearchConfig
 

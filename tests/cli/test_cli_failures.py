@@ -225,6 +225,17 @@ def test_a_vocabulary_larger_than_the_corpus_allows(call, recipe, tmp_path, kind
         (["translate", "MODEL", "abc", "--bims", "2"], "no such option: --bims"),
         (["translate", "MODEL", "abc", "--n-best", "3", "--beams", "2"], "n_best must not exceed beams"),
         (["translate", "MODEL", "abc", "--length-penalty", "nan"], "--length-penalty: input should be"),
+        (
+            ["translate", "MODEL", "abc", "--search", "beams=3"],
+            "--search beams: this has an option of its own; use --beams",
+        ),
+        (
+            ["translate", "MODEL", "abc", "--search", "methd=beam"],
+            "--search methd: no such setting; did you mean 'method'",
+        ),
+        (["translate", "MODEL", "abc", "--search", "method=bean"], "did you mean 'beam'"),
+        (["translate", "MODEL", "abc", "--search", "method"], "--search: not an option; found 'method'"),
+        (["translate", "MODEL", "abc", "--stream", "--search", "method=beam"], "leave --stream or --search out"),
         (["translate", "MODEL", "abc", "--device", "abacus"], "use auto or cpu"),
         (["info", "MODEL", "model.d_model=3"], "a trained model cannot be changed"),
         (["tokenizer", "encode", "MODEL", "abc"], "this model has two tokenizers"),

@@ -13,6 +13,7 @@ from clearhead.cli.options import (
     Device,
     LengthPenalty,
     ModelFolder,
+    MoreSearch,
     Weights,
     print_json,
     print_table,
@@ -41,6 +42,7 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Write the translations here, one a line.")] = None,
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
+    more_search: MoreSearch = None,
     device: Device = "cpu",
     weights: Weights = "float32",
     json: AsJson = False,
@@ -69,7 +71,7 @@ def command(
     pairs = _pairs(source, target, data)
     _require_place(output)
     language = language or str(loaded.bundle.history.get("language", "en"))
-    search = adjusted(loaded.search, beams=beams, length_penalty=length_penalty)
+    search = adjusted(loaded.search, beams=beams, length_penalty=length_penalty, more=more_search)
     bundle = loaded.bundle
     held = Translations.read(pairs, bundle.source, bundle.target, language, bundle.source_frame)
     if not held.pairs:

@@ -12,6 +12,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="End standard output with o
 ModelFolder = Annotated[Path, typer.Argument(help="Folder of a run or of a bundle.", metavar="MODEL")]
 Beams = Annotated[int | None, typer.Option(min=1, help="Hypotheses kept for each sentence; 1 = greedy.")]
 LengthPenalty = Annotated[float | None, typer.Option(help="Exponent of the length penalty.")]
+MoreSearch = Annotated[
+    list[str] | None,
+    typer.Option("--search", help="Any other setting of the search, e.g. method=minimum_risk.", metavar="NAME=VALUE"),
+]
 Weights = Annotated[
     str, typer.Option(help="float32, or int8: on a CPU faster, and nearly the same numbers.", metavar="KIND")
 ]
@@ -62,7 +66,7 @@ def require_file(path: Path | None) -> None:
         raise UsageError("a folder, not a file", where=path, remedy="name a file in it")
 
 
-def setting(text: str) -> tuple[str, Any]:
+def setting(text: str, where: str = "--set") -> tuple[str, Any]:
     """Name and value of an option written name=value; the value is YAML."""
     import yaml
 
@@ -72,4 +76,4 @@ def setting(text: str) -> tuple[str, Any]:
             return name, yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         pass
-    raise UsageError("not an option", where="--set", found=repr(text), expected="name=value, e.g. vocab_size=8000")
+    raise UsageError("not an option", where=where, found=repr(text), expected="name=value, e.g. vocab_size=8000")

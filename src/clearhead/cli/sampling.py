@@ -123,17 +123,22 @@ def engine_of(cache: str) -> "EngineConfig":
         raise told(error, {"cache": "--cache"}) from None
 
 
-def told(error: Any, options: Mapping[str, str], known: Iterable[str] = ()) -> UsageError:
-    """The first problem as one line; `options` are the names that settings have on the command line."""
+def told(error: Any, options: Mapping[str, str], known: Iterable[str] = (), *, option: str = "--set") -> UsageError:
+    """The first problem as one line; `options` are the names that settings have on the command line.
+
+    Args:
+        known: the names of all settings.
+        option: by which settings are given that have no option of their own.
+    """
     from clearhead.core.registry import nearest
 
     problem = error.errors()[0]
     name = ".".join(str(each) for each in problem["loc"])
-    where = options.get(name, f"--set {name}") if name else None
+    where = options.get(name, f"{option} {name}") if name else None
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
         return UsageError(cause.what, where=where, found=cause.found, expected=cause.expected, remedy=cause.remedy)
     if problem["type"] == "extra_forbidden":
-        remedy = nearest(name, known) or "see clearhead.generate.SamplingConfig for all names"
+        remedy = nearest(name, known) or f"one of {', '.join(sorted(known))}"
         return UsageError("no such setting", where=where, remedy=remedy)
     return UsageError(problem["msg"][0].lower() + problem["msg"][1:], where=where, found=problem["input"])

@@ -9,7 +9,7 @@ import typer
 
 from clearhead.cli.chunks import chunks
 from clearhead.cli.lines import one_line, unbroken
-from clearhead.cli.options import AsJson, Beams, Device, LengthPenalty, ModelFolder, Weights, print_json
+from clearhead.cli.options import AsJson, Beams, Device, LengthPenalty, ModelFolder, MoreSearch, Weights, print_json
 from clearhead.cli.telling import LogProbabilities, Stats, of_engine, require_json, tell
 from clearhead.core.errors import UsageError
 
@@ -33,6 +33,7 @@ def command(
         int, typer.Option("-n", "--n-best", min=1, help="Translations of each sentence, tab-separated, best first.")
     ] = 1,
     length_penalty: LengthPenalty = None,
+    more_search: MoreSearch = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of a translation; default: by the length of the sentence.")
     ] = None,
@@ -63,11 +64,19 @@ def command(
     require_json(log_probabilities, as_json=as_json)
     if stream:
         many = {"--beams": beams not in (None, 1), "--n-best": n_best > 1}
-        _require_plain({**many, "--length-penalty": length_penalty is not None, "--json": as_json})
+        settings = {"--length-penalty": length_penalty is not None, "--search": bool(more_search)}
+        _require_plain({**many, **settings, "--json": as_json})
     loaded, done = load(model, device=device, weights=weights), Done()
     if begin is not None:
         loaded.begin_with(begin)
-    search = adjusted(loaded.search, beams=beams, n_best=n_best, length_penalty=length_penalty, max_tokens=max_tokens)
+    search = adjusted(
+        loaded.search,
+        beams=beams,
+        n_best=n_best,
+        length_penalty=length_penalty,
+        max_tokens=max_tokens,
+        more=more_search,
+    )
     found = done.counted(_found(loaded, texts, search))
     if stream:
         _stream(loaded, texts, search)

@@ -29,7 +29,7 @@ class MinimumRisk(Beam):
         sharpness: exponent of the probabilities; 1 = the model's own, 0 = all texts count alike.
     """
 
-    def __init__(self, config: SearchConfig, *, sharpness: Annotated[FiniteFloat, Field(ge=0.0)] = 0.5) -> None:
+    def __init__(self, config: SearchConfig, *, sharpness: Annotated[FiniteFloat, Field(ge=0.0)] = 0.25) -> None:
         super().__init__(config)
         self.sharpness = sharpness
 

@@ -19,8 +19,8 @@ class RDrop(Objective):
 
     p1 and p2 are what two passes with dropout make of the same token; labels are smoothed as in `translation`. Source:
     Liang et al., 2021, arXiv:2106.14448, equation 4, halved, so that a model without dropout has the loss that it has
-    under `translation`. Two passes take twice the time, and are worth it once the model begins to know its training
-    text by heart: until then one pass of twice as many texts teaches more.
+    under `translation`. Two passes take twice the time: where time is short, one pass of twice as many texts may teach
+    more (docs/log.md).
 
     Args:
         label_smoothing: share of probability spread evenly over all words.
