@@ -209,17 +209,23 @@ class Beginning:
 
     def __init__(self, embedding: Any, joined: Any) -> None:
         self.position = joined.position if type(joined.position) in TABLES else None
-        vocab, _ = embedding.table.shape
-        self.struct = structs.Embedding(embedding.table.data_ptr(), None, vocab, 0, joined.scale)
-        self.told: Tensor | None = None  # the table of positions that the struct tells of
+        self.tokens, self.scale = embedding.table, joined.scale
+        self.known: tuple[Tensor | None, structs.Embedding] = (None, self._struct(None))
 
     def table(self) -> structs.Embedding:
-        """The struct; a table of positions may have been drawn anew, for longer texts."""
-        if self.position is not None and self.position.table is not self.told:
-            self.told = self.position.table
-            rows = self.told[getattr(self.position, "offset", 0) :]  # those before it no token uses
-            self.struct.positions, self.struct.length = rows.data_ptr(), rows.shape[0]
-        return self.struct
+        """What step.c looks into. A table of positions may have been drawn anew, for longer texts, by any thread."""
+        positions = None if self.position is None else self.position.table
+        if positions is not self.known[0]:
+            self.known = (positions, self._struct(positions))
+        return self.known[1]
+
+    def _struct(self, positions: Tensor | None) -> structs.Embedding:
+        found = structs.Embedding(self.tokens.data_ptr(), None, len(self.tokens), 0, self.scale)
+        if positions is not None:
+            rows = positions[getattr(self.position, "offset", 0) :]  # those before it no token uses
+            found.positions, found.length = rows.data_ptr(), len(rows)
+            found.held = rows  # lives as long as somebody looks into it
+        return found
 
 
 class Local(threading.local):
