@@ -1,11 +1,14 @@
-"""When two runs are the same: every line of the record but its clocks, every weight bit for bit."""
+"""When two runs are the same: every line of the record but its clocks, every weight bit for bit. How to stop one."""
 
 import json
+import signal
 from pathlib import Path
 
+import pytest
 import torch
 
 from clearhead.bundle.weights import read_weights
+from clearhead.train.trainer import Trainer
 
 CLOCKS = ("seconds", "tokens_per_second")
 
@@ -21,3 +24,15 @@ def same_run(left: Path, right: Path) -> None:
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, updates: int) -> None:
+    """Make the run behave as if a signal came during that update."""
+    plain = Trainer._update
+
+    def update(self, batches, after, state):
+        plain(self, batches, after, state)
+        if state.update == updates:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_update", update)

@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from clearhead.core.registry import Choice
 from clearhead.data.batches import translation_batch
 from clearhead.model import ModelConfig, Transformer
-from clearhead.train import run
 from clearhead.train.objectives import OBJECTIVES
-from clearhead.train.objectives.r_drop import RDrop
 
 SIZES = {"encoder_layers": 1, "decoder_layers": 2, "d_model": 12, "heads": 2, "d_ff": 20}
 SIZES |= {"source_vocab": 23, "target_vocab": 23}
@@ -62,26 +60,3 @@ def test_without_dropout_it_is_plain_translation():
     found = r_drop()(made, batch())
     torch.testing.assert_close(found.value, plain.value, rtol=0, atol=1e-10)
     torch.testing.assert_close(found.metrics["nll"], plain.metrics["nll"], rtol=0, atol=1e-10)
-
-
-def test_before_its_time_it_is_plain_translation():
-    made, late = model(dropout=0.4), r_drop(after=0.5)
-    values = []
-    for progress in (0.0, 0.49, 0.5, 0.9):
-        late.progress = progress
-        torch.manual_seed(1)
-        values.append(late(made, batch()).value)
-    torch.manual_seed(1)
-    plain = OBJECTIVES.build(Choice(kind="translation"))(made, batch()).value
-    assert torch.equal(values[0], plain)
-    assert torch.equal(values[1], plain)
-    assert torch.equal(values[2], values[3])
-    assert not torch.equal(values[2], plain)
-
-
-def test_a_run_tells_how_far_it_is(tiny, tmp_path, monkeypatch):
-    seen, once = [], RDrop.__call__
-    monkeypatch.setattr(RDrop, "__call__", lambda self, *given: seen.append(self.progress) or once(self, *given))
-    monkeypatch.setattr("clearhead.train.tasks.translation.write_report", lambda *given, **options: None)
-    run(tiny("objective.kind=r_drop", "objective.after=0.5"), tmp_path / "run")
-    assert seen == [update / 12 for update in range(12)]

@@ -66,12 +66,14 @@ def command(
     if loaded.bundle.model.config.kind != "encoder-decoder":
         if weights != "float32":
             raise UsageError("weights are chosen for what writes translations", where=f"--weights {weights}")
+        if more_search:
+            raise UsageError("only a translator searches", where="--search", remedy="leave it out")
         _other(loaded, data, settings or [], as_json=json)
         return
     pairs = _pairs(source, target, data)
     _require_place(output)
     language = language or str(loaded.bundle.history.get("language", "en"))
-    search = adjusted(loaded.search, beams=beams, length_penalty=length_penalty, more=more_search)
+    search = adjusted(loaded.search, {"beams": beams, "length_penalty": length_penalty}, more_search)
     bundle = loaded.bundle
     held = Translations.read(pairs, bundle.source, bundle.target, language, bundle.source_frame)
     if not held.pairs:

@@ -69,14 +69,8 @@ def command(
     loaded, done = load(model, device=device, weights=weights), Done()
     if begin is not None:
         loaded.begin_with(begin)
-    search = adjusted(
-        loaded.search,
-        beams=beams,
-        n_best=n_best,
-        length_penalty=length_penalty,
-        max_tokens=max_tokens,
-        more=more_search,
-    )
+    named = {"beams": beams, "n_best": n_best, "length_penalty": length_penalty, "max_tokens": max_tokens}
+    search = adjusted(loaded.search, named, more_search)
     found = done.counted(_found(loaded, texts, search))
     if stream:
         _stream(loaded, texts, search)

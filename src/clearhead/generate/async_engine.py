@@ -88,6 +88,9 @@ class Reader:
     answers: int  # that have not ended
 
 
+IDLE = 1.0  # seconds without work after which helpers are let go
+
+
 class AsyncEngine:
     """Runs an engine on a thread of its own.
 
@@ -167,12 +170,16 @@ class AsyncEngine:
     def _wait(self) -> bool:
         """Do the jobs of the inbox; sleep while there is nothing to compute. False when the engine closes."""
         with self._wake:
-            while not (self._inbox or self._engine.busy or self._closing):
-                self._wake.wait()
+            if not self._wake.wait_for(self._called, timeout=IDLE):
+                release_helpers()  # other engines may have work
+                self._wake.wait_for(self._called)
             jobs, self._inbox = self._inbox, []
         for job in jobs:
             job()
         return not self._closing
+
+    def _called(self) -> bool:
+        return bool(self._inbox) or self._engine.busy or self._closing
 
     def _submit(self, request: Request, reader: Reader, accepted: "asyncio.Future[int]") -> None:
         try:

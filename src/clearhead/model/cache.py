@@ -24,7 +24,7 @@ class Place(NamedTuple):
     Args:
         key, value: (rows, kv_heads, room, d_head), or (rows, kv_heads, d_head) with one token in each row.
         positions: (rows, keys) int64.
-        first, columns: the columns in use, of which the last one is new.
+        first, columns: the columns in use, of which the last ones are new, as many as were asked for.
         origins: (rows, keys) int64, the row of `key` and `value` that each token is in; None = its own.
     """
 
@@ -45,7 +45,7 @@ class InPlace:
         return True
 
     def place(self, positions: Tensor, like: Tensor) -> Place:
-        """Make room for one more token of every row; its keys and values are the caller's to write.
+        """Make room for new tokens of every row, usually one; their keys and values are the caller's to write.
 
         Args:
             positions: (rows or 1, 1) int64, of the new tokens; the layers of a cache that is `Ahead` take more than 1.

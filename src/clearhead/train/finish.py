@@ -18,6 +18,7 @@ def finish(task: Task, out: Path, learner: nn.Module, checkpoints: Checkpoints, 
     history: Scores = {
         "name": out.name,
         **task.history(),
+        **task.objective.history(),
         "parameters": sum(each.numel() for each in model.parameters()),
         "updates": state.update,
         "training_seconds": round(state.seconds, 1),

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,10 @@ def _told(trainer: Trainer, task: Task, machine: str, pace: float, size: int, da
 
 def _memory(trainer: Trainer, size: int, batch: Any) -> dict[str, int]:
     """What one of `size` processes holds, by kind."""
-    learner = trainer.model
+    learner, others = trainer.model, chain(*(each.parameters() for each in trainer.objective.companions))
     shares = size if parallel_of(trainer.recipe.train.parallel, World(0, size)).divides else 1
     return {
-        "weight_bytes": _bytes([*learner.parameters(), *learner.buffers()]) // shares,
+        "weight_bytes": _bytes([*learner.parameters(), *learner.buffers()]) // shares + _bytes(others),
         "gradient_bytes": _bytes(each for each in learner.parameters() if each.requires_grad) // shares,
         "optimizer_bytes": _bytes(optimizer_tensors(trainer.optimizer).values()) // shares,
         "activation_bytes": activation_bytes(trainer.lesson, trainer.machine, batch),
@@ -163,7 +163,6 @@ def _within(minutes: float, pace: float, updates: int) -> int:
 
 def activation_bytes(lesson: Lesson, machine: Machine, batch: Any) -> int:
     """What one forward pass keeps for the backward pass, the loss included."""
-    lesson.objective.progress = 1.0  # the last updates may need more than the first
 
     def loss() -> Tensor:
         with autocast(machine.device, machine.dtype):

@@ -37,10 +37,16 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class SubwordDropout(Section):
-    """BPE-dropout: the share of merges that is left out on each side, anew in each epoch."""
+    """BPE-dropout: the share of merges that is left out on each side, anew in each epoch; a number means both."""
 
     source: Rate = 0.0
     target: Rate = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_both(cls, value: object) -> object:
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        return {"source": value, "target": value} if plain else value
 
 
 class DataConfig(Section):

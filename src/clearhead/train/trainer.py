@@ -114,7 +114,6 @@ class Trainer:
     def _update(self, batches: Sequence[Batch], after: Place, state: State) -> None:
         """One update: gradients of the loss summed over the batches of all processes, divided once by their tokens."""
         state.update += 1
-        self.objective.progress = (state.update - 1) / state.updates
         (total,) = self.world.total(sum(batch.tokens for batch in batches))
         sums: dict[str, float] = {}
         losses = []

@@ -26,7 +26,7 @@ class Places:
         end = start + positions.shape[1]
         if end > self.now.shape[1]:
             if start == 0 or end > self.buffer.shape[1]:
-                self.buffer = _grown(self.buffer, positions, start, _room(end), 1)
+                self.buffer = _grown(self.buffer, positions, start, _room(start, end), 1)
             self.buffer[:, start:end] = positions
         if end != self.now.shape[1]:
             self.now = self.buffer[:, :end]
@@ -42,7 +42,7 @@ class Places:
         self.extend(start, positions.expand(rows, -1))
         if self.origins is not None:
             if length > self.origins.shape[1]:
-                self.origins = _grown(self.origins, self.origins, start, _room(length), 1)
+                self.origins = _grown(self.origins, self.origins, start, _room(start, length), 1)
             self.origins[:, start:length] = torch.arange(rows, device=positions.device)[:, None]
 
     def select(self, rows: Tensor) -> None:
@@ -55,7 +55,7 @@ class Places:
         """The same, and tell origins."""
         self.select(rows)
         if self.origins is None:
-            self.origins = rows[:, None].repeat(1, _room(self.length))
+            self.origins = rows[:, None].repeat(1, _room(self.length, self.length + 1))
         else:
             self.origins = self.origins[rows]
 
@@ -101,8 +101,8 @@ class DenseLayer(InPlace):
         """Room for so many more tokens of the kind of these; returns where they begin."""
         start, self.length = self.length, self.length + new
         if start == 0 or self.length > self.key.shape[2]:
-            self.key = _grown(self.key, key, start, _room(self.length), 2)
-            self.value = _grown(self.value, value, start, _room(self.length), 2)
+            self.key = _grown(self.key, key, start, _room(start, self.length), 2)
+            self.value = _grown(self.value, value, start, _room(start, self.length), 2)
         return start
 
     def memory(self, compute: Callable[[], KeyValue]) -> KeyValue:
@@ -182,9 +182,9 @@ class DenseCache(Ahead):
         return sum(each.numel() * each.element_size() for each in tensors)
 
 
-def _room(tokens: int) -> int:
-    """How many tokens a buffer has room for that must take so many."""
-    return max(16, 2 * tokens)
+def _room(held: int, needed: int) -> int:
+    """Room of a buffer that holds so many tokens and needs room for more, some of which it may not keep."""
+    return max(16, 2 * held + 2, needed)
 
 
 def _grown(old: Tensor, new: Tensor, used: int, capacity: int, dim: int) -> Tensor:

@@ -17,7 +17,8 @@ class Hypothesis:
     """One result of a search."""
 
     tokens: list[int]  # what was written, without begin and end of sentence
-    score: float  # log-probability divided by the length penalty, less the coverage penalty; the search ranks by it
+    score: float  # what the search ranks by: log-probability divided by the length penalty, less the coverage penalty;
+    # of `minimum_risk` the expected likeness, 0 to 1
     log_probability: float  # nats, of the tokens and of the end of sentence, unless the length limit cut it off
 
 

@@ -41,6 +41,7 @@ class State:
     eos: int
 
 
+RULES = ("_branch", "best", "_finish", "_continue", "going_on", "_unfinished", "_keep")  # by which beams go on
 Branches = tuple[Floats, Ints, Ints]  # totals, the beam that each extends, its token; each (B, candidates)
 
 
@@ -101,9 +102,14 @@ class Beam(Search):
         return logits
 
     def _undisturbed(self, state: State) -> int:
-        """How many tokens can be written, newest ones included, before limits, pools or other groups have a say."""
-        alone = self.groups == 1 and all(each.bar == -np.inf for each in state.pools)
-        return int(state.limits.min()) - state.tokens.shape[2] if alone else 1
+        """How many tokens of each beam may be read, newest ones included, before anything but `_continue` has a say.
+
+        The writer may then do what `_branch` and `_continue` do (`model/packing/step/search.h` says it in C). So it is
+        1 for a class with rules of its own, for texts whose pools are full, and until there are all beams.
+        """
+        usual = all(getattr(type(self), name) is getattr(Beam, name) for name in RULES)
+        whole = state.totals.shape[1] == self.width and all(each.bar == -np.inf for each in state.pools)
+        return int(state.limits.min()) - state.tokens.shape[2] if usual and whole else 1
 
     def _branch(self, state: State, logits: Tensor) -> Branches:
         """The 2K best continuations of each group, best first; logits: (B * K, vocab)."""

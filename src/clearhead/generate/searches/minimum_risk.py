@@ -19,7 +19,7 @@ Grams = list[Counter[tuple[int, ...]]]  # of one text, by length
 
 @SEARCHES.register("minimum_risk")
 class MinimumRisk(Beam):
-    """Beam search; then each text is worth what it would score if one of the others were the reference.
+    """Beam search; then each beam is worth what it would score if one of them, itself included, were the reference.
 
     The most probable text is often an odd one: too short, or with one bold guess. What many probable texts have in
     common is safer. The score is BLEU of a single sentence over tokens, `likeness`; how much a text counts as a

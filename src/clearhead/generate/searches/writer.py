@@ -60,6 +60,7 @@ class Writer:
         self._lengths = torch.tensor([len(each) for each in begun], device=self.device)  # tokens of each text
         self._columns = 0  # of the cache, padding included
         self.rows = 1  # of each text
+        self._stretch = MOST  # tokens that may be read in one go
         self._forbidden = model.config.pad if reads and model.config.pad != eos else None
 
     @property
@@ -94,12 +95,14 @@ class Writer:
             most: tokens of a row in all, of which those after the first are chosen here. How many are chosen is told
                 by the result; without a packed model none are.
         """
-        found = self._searched(tokens, totals, min(most, MOST))
+        found = self._searched(tokens, totals, min(most, self._stretch))
         if found is None:
             logits = self.logits(self.advance(tokens))
             return Written(np.arange(len(tokens)), np.empty((len(tokens), 0), dtype=np.int64), totals, logits)
-        self._lengths += found.tokens.shape[1] + 1
-        self._columns += found.tokens.shape[1] + 1
+        read = found.tokens.shape[1] + 1
+        self._lengths += read
+        self._columns += read
+        self._stretch = min(MOST, 2 * read)  # where texts end all the time there is no use in preparing for many
         return found
 
     def _searched(self, tokens: Tensor, totals: NDArray[np.float64], most: int) -> Written | None:

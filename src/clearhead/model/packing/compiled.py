@@ -38,8 +38,8 @@ class Compiled:
         assert self.library is not None
         hidden, matrix = hidden.contiguous(), self.struct
         rows = hidden.numel() // hidden.shape[-1]
-        out = torch.empty(*hidden.shape[:-1], matrix.outputs)
-        scratch = torch.empty(rows * (1 + matrix.stride // 4) if self.held.whole else 0)
+        out = hidden.new_empty(*hidden.shape[:-1], matrix.outputs)
+        scratch = hidden.new_empty(rows * (1 + matrix.stride // 4) if self.held.whole else 0)
         threads = threads_for(rows * matrix.outputs * matrix.inputs)
         self.library.clearhead_multiply(
             byref(matrix), hidden.data_ptr(), rows, out.data_ptr(), scratch.data_ptr(), threads

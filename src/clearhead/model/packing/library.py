@@ -110,7 +110,8 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.clearhead_work.argtypes, found.clearhead_work.restype = [address, address, address], number
     found.clearhead_embed.argtypes, found.clearhead_embed.restype = [address, address, number], number
     found.clearhead_step.argtypes, found.clearhead_step.restype = [address, address], None
-    found.clearhead_search.argtypes, found.clearhead_search.restype = [address, address, address], None
+    found.clearhead_search.argtypes, found.clearhead_search.restype = [address, address, address], number
+    found.clearhead_sizes.argtypes, found.clearhead_sizes.restype = [address], None
     found.clearhead_multiply.argtypes = [address, address, number, address, address, number]
     found.clearhead_multiply.restype = None
     found.clearhead_log_sums.argtypes = [address, number, number, address, number]

@@ -16,7 +16,7 @@ from clearhead.model.packing.base import PRODUCTS, Product
 from clearhead.model.packing.compiled import Compiled
 from clearhead.model.packing.library import library
 from clearhead.model.packing.searching import Searching
-from clearhead.model.packing.stepping import Stepping, knows
+from clearhead.model.packing.stepping import Stepping, hooks_of, knows
 from clearhead.model.stack.base import Blocks
 from clearhead.model.transformer import Transformer
 
@@ -49,11 +49,15 @@ def packed(model: Transformer, product: Choice = DEFAULT) -> "Packed":
                 setattr(parent, name, PACKED[type(child)](child, product))
     if reader.head.linear:
         reader.head = PackedHead(reader.head, product)
+    if isinstance(reader.decoder, Stepping):
+        reader.decoder.hooks = hooks_of(*reader.decoder.modules())  # of the parts that are there now
     return Packed(reader)
 
 
 class Packed(Transformer):
     """A packed model: what a Transformer is, and a search that writes on by itself. Wiring: a model with packed parts.
+
+    Its parts stay what they are: the compiled step has taken their addresses.
 
     Attributes:
         search: greedy and beam search of the compiled step; None where this model's parts are unknown to it.
@@ -68,12 +72,14 @@ class Packed(Transformer):
 
     def _search(self) -> Searching | None:
         head = self.head
-        if not isinstance(head, PackedHead) or not isinstance(head.head, LanguageModel):
+        if not isinstance(head, PackedHead) or type(head.head) is not LanguageModel:
             return None
         if not isinstance(head.head.narrow, nn.Identity) or not isinstance(self.decoder, Stepping):
             return None
-        hooks = [each for part in (self, *head.modules()) for each in (part._forward_hooks, part._forward_pre_hooks)]
-        return Searching(self.decoder, cast(Compiled, head.last.compiled).struct, head.head.scale, hooks)
+        compiled = getattr(head.last, "compiled", None)  # a product may be of another kind
+        if not isinstance(compiled, Compiled) or not compiled.ready:
+            return None
+        return Searching(self.decoder, compiled.struct, head.head.scale, hooks_of(self, *head.modules()))
 
 
 def _linear(linear: nn.Linear, product: Choice) -> Product:

@@ -19,7 +19,7 @@ def log_sums(logits: Tensor) -> Tensor:
     compiled, logits = library(), logits.contiguous()
     assert compiled is not None
     rows, vocab = logits.shape
-    sums = torch.empty(rows, 1)
+    sums = logits.new_empty(rows, 1)
     compiled.clearhead_log_sums(logits.data_ptr(), rows, vocab, sums.data_ptr(), _threads(logits))
     return sums
 
@@ -29,7 +29,7 @@ def largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     compiled, logits = library(), logits.contiguous()
     assert compiled is not None
     rows, vocab = logits.shape
-    best, places = torch.empty(rows, count), torch.empty(rows, count, dtype=torch.int64)
+    best, places = logits.new_empty(rows, count), torch.empty(rows, count, dtype=torch.int64)
     told = (best.data_ptr(), places.data_ptr(), _threads(logits))
     compiled.clearhead_largest(logits.data_ptr(), rows, vocab, count, *told)
     return best, places

@@ -85,7 +85,9 @@ class Searching:
         table = begins.table()
         if table.positions and int(positions[:, -1].max()) >= table.length:
             return None
-        told = decoder.told(torch.empty(len(tokens), 1, self.head.inputs), positions, mask, memory, cache)
+        told = decoder.told(
+            torch.empty(len(tokens), 1, self.head.inputs, dtype=torch.float32), positions, mask, memory, cache
+        )
         call, length = told.call, told.place.columns - positions.shape[1]  # tokens before these
         run = Run(tokens, totals, positions.shape[1], rules.beams, self.head.outputs)
         search = run.struct(rules, self.head, self.scale)
@@ -96,7 +98,8 @@ class Searching:
         call.threads = threads_for(len(tokens) * self.work)
         library, model = decoder.library, byref(decoder.struct)
         call.work = decoder.local.room(library.clearhead_work(model, byref(call), byref(search.head)))
-        library.clearhead_search(model, byref(call), byref(search))
+        found = library.clearhead_search(model, byref(call), byref(search))
+        assert found, "a token that the model does not know"
         cache.rearrange(None if run.origins is None else run.origins[search.table], length + search.steps + 1)
         written = run.written[search.table].numpy()
         return Written(written[:, 0], written[:, 1 : search.steps + 1], run.totals.numpy(), run.logits)
@@ -111,8 +114,8 @@ class Run:
         self.newest, self.totals = tokens.clone(), torch.from_numpy(totals.copy())
         self.written = torch.empty(2, rows, most, dtype=torch.int64)
         self.written[0, :, 0] = torch.arange(rows)
-        self.logits = torch.empty(rows, vocab)
-        self.floats = torch.empty(beams + 1, rows)  # the best logits and the sums
+        self.logits = torch.empty(rows, vocab, dtype=torch.float32)
+        self.floats = torch.empty(beams + 1, rows, dtype=torch.float32)  # the best logits and the sums
         self.places = torch.empty(beams + 1, rows, dtype=torch.int64)  # the tokens of the best, and parents
         self.candidates = torch.empty(rows, dtype=torch.float64)
         self.origins: Tensor | None = None  # (2, rows, room) of rows that change places

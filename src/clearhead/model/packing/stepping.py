@@ -7,6 +7,7 @@ way too.
 """
 
 import threading
+from collections.abc import Mapping
 from ctypes import CDLL, byref
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -66,7 +67,7 @@ class Stepping(Blocks):
         blocks = structs.array(structs.Block, layers)
         d_model = self.layers[0].attention.projections.sizes.d_model
         self.struct = structs.Model(blocks, _norm(self.held, self.last), len(layers), d_model)
-        self.hooks = [hooks for each in self.modules() for hooks in (each._forward_hooks, each._forward_pre_hooks)]
+        self.hooks = hooks_of(*self.modules())
         self.work = sum(each.numel() for each in self.blocks.parameters())  # products for each row
         self.position = self.layers[0].attention.position  # what it says of positions alone serves all blocks
         self.biases = type(_scheme(self.position)).bias is not InLayer.bias
@@ -106,7 +107,7 @@ class Stepping(Blocks):
         """What the first block reads, (rows, 1, d_model); None where PyTorch must look it up."""
         if self.begins is None:
             return None
-        table, hidden = self.begins.table(), torch.empty(tokens.shape[0], 1, self.struct.d_model)
+        table, hidden = self.begins.table(), torch.empty(tokens.shape[0], 1, self.struct.d_model, dtype=torch.float32)
         call = self.local.call
         call.hidden, call.rows = hidden.data_ptr(), tokens.shape[0]
         tell_tokens(call, tokens, positions)
@@ -157,12 +158,17 @@ class Stepping(Blocks):
         self, stores: Stores, rows: int, positions: Tensor, mask: AttentionMask, cache: Cache
     ) -> tuple[Place, Any]:
         """Make room for the new tokens in every block, and tell where their keys and values are."""
-        once, biases, like, new = Once(), list[Any](), torch.empty(rows, 0, 1, 0), positions.shape[1]
+        once, biases, like, new = (
+            Once(),
+            list[Any](),
+            torch.empty(rows, 0, 1, 0, dtype=torch.float32),
+            positions.shape[1],
+        )
         valid = None if mask.valid is None else mask.valid.contiguous()  # (rows, columns)
         for index, block in enumerate(self.layers):
             sizes = block.attention.projections.sizes
             if like.shape[1] != sizes.kv_heads:  # the first block, or one that has lost heads, or the one after it
-                like = torch.empty(rows, sizes.kv_heads, new, sizes.d_head)
+                like = torch.empty(rows, sizes.kv_heads, new, sizes.d_head, dtype=torch.float32)
             place = cast(InPlace, cache.layer(index)).place(positions, like)
             keys = stores.at(index, place.key, place.value)
             keys.first, keys.columns, keys.readers = place.first, place.columns, 1
@@ -234,13 +240,18 @@ class Local(threading.local):
     def __init__(self, layers: int) -> None:
         self.call = structs.Call()
         self.own, self.crossed = Stores(layers), Stores(layers)
-        self._work = torch.empty(0)
+        self._work = torch.empty(0, dtype=torch.float32)
 
     def room(self, floats: int) -> int:
         """The address of scratch memory."""
         if self._work.shape[0] < floats:
-            self._work = torch.empty(2 * floats)
+            self._work = torch.empty(2 * floats, dtype=torch.float32)
         return self._work.data_ptr()
+
+
+def hooks_of(*modules: nn.Module) -> list[Mapping[int, Any]]:
+    """Where these modules keep their hooks; the same dictionaries for as long as the modules live."""
+    return [hooks for each in modules for hooks in (each._forward_hooks, each._forward_pre_hooks)]
 
 
 def knows(stack: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,16 +29,23 @@ class Objective:
         task: what it works on, a name of the family of tasks.
         kinds: of the models that it can train.
         heads: that it can train.
-        progress: share of the updates that are behind, 0 to 1; whoever trains tells it before each update.
+        companions: other models that it needs, which are not trained; known after `fetch`.
     """
 
-    progress: float = 0.0
+    companions: Sequence[Transformer] = ()
     task: ClassVar[str] = "translation"
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
     heads: ClassVar[tuple[str, ...]] = ("lm",)
 
-    def prepare(self, source: Tokenizer, target: Tokenizer) -> None:
-        """Fetch what training needs besides model and data, once the run's tokenizers are known."""
+    def fetch(self, out: Path) -> None:
+        """Get what training needs besides model and data, before anything is written to the run folder `out`."""
+
+    def settle(self, source: Tokenizer, target: Tokenizer, out: Path) -> None:
+        """Refuse tokenizers that do not go with it; leave in the run folder what a resume must find again."""
+
+    def history(self) -> dict[str, Any]:
+        """What a bundle should remember of it."""
+        return {}
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         """The loss of one batch."""

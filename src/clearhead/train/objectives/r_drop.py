@@ -10,7 +10,6 @@ from clearhead.data.batches import TranslationBatch
 from clearhead.model import Transformer
 from clearhead.train.objectives.base import OBJECTIVES, Loss, Objective
 from clearhead.train.objectives.likelihood import smoothed_likelihood
-from clearhead.train.objectives.translation import Translation
 
 
 @OBJECTIVES.register("r_drop")
@@ -25,7 +24,6 @@ class RDrop(Objective):
     Args:
         label_smoothing: share of probability spread evenly over all words.
         alpha: weight of the distance; 5 in the paper's translations.
-        after: share of the updates that come before; they have one pass and no distance, as `translation`.
     """
 
     def __init__(
@@ -33,14 +31,10 @@ class RDrop(Objective):
         *,
         label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1,
         alpha: Annotated[FiniteFloat, Field(gt=0.0)] = 5.0,
-        after: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
-        self.alpha, self.after, self.label_smoothing = alpha, after, label_smoothing
-        self.once = Translation(label_smoothing=label_smoothing)
+        self.label_smoothing, self.alpha = label_smoothing, alpha
 
     def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
-        if self.progress < self.after:
-            return self.once(model, batch)
         valid = None if batch.source_valid is None else _twice(batch.source_valid)
         padding = _twice(batch.counted) if model.config.norm_across_tokens else None
         hidden = model(_twice(batch.source), _twice(batch.target), source_valid=valid, target_valid=padding)

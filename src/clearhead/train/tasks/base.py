@@ -39,6 +39,7 @@ class Task:
     def __init__(self, recipe: Recipe, out: Path) -> None:
         self.recipe = recipe
         self.objective: Objective = OBJECTIVES.build(recipe.objective)
+        self.objective.fetch(out)
 
     @classmethod
     def sampled(cls, recipe: Recipe) -> Recipe:
@@ -79,7 +80,9 @@ TASKS: Registry[Task] = Registry("task")
 
 def task_of(recipe: Recipe, out: Path) -> Task:
     """The task of the recipe's objective, with all that it needs prepared in the run folder."""
-    return kind_of(recipe)(recipe, out)
+    task = kind_of(recipe)(recipe, out)
+    task.objective.settle(task.source, task.target, out)
+    return task
 
 
 def kind_of(recipe: Recipe) -> type[Task]:

@@ -31,10 +31,10 @@ class TranslationTask(Task):
         self.materials = gather(recipe, out)
         self.source, self.target = self.materials.source, self.materials.target
         self.has_test = self.materials.test is not None
-        self.objective.prepare(self.source, self.target)
 
     def require_reach(self, model: Transformer) -> None:
-        self.materials.require_reach(model)
+        for each in (model, *self.objective.companions):
+            self.materials.require_reach(each)
 
     def batches(self, place: Place, world: World) -> Iterator[tuple[Sequence[Any], Place]]:
         return batch_stream(self.recipe, self.materials.stores, (self.source, self.target), place, world)

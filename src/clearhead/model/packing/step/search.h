@@ -1,5 +1,6 @@
 /* Greedy and beam search as long as nothing happens: no row ends, and no number is strange. What happens then is for
-   Python, which gets the logits of that step. */
+   Python, which gets the logits of that step. `branch` and `continue_rows` are `best` and `_continue` of
+   generate/searches/beam.py, to the last bit. */
 
 #pragma once
 #include "feedforward.h"

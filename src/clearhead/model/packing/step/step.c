@@ -1,4 +1,4 @@
-/* One token for every row of a decoder, in one call: what `model/block.py` says in Python, for a CPU.
+/* One token for every row of a decoder in one call, or many (search.h): what `model/block.py` says in Python, for a CPU.
 
    hidden ─ [self-attention ─ cross-attention ─ feed-forward] x layers ─ last norm ─▶ hidden
 
@@ -86,15 +86,29 @@ static void go_on(Team team, const Model *model, Call *call, Search *search, con
     } while (search->going);
 }
 
-/* Token after token, until something happens; `columns` is what there may be at the end. */
-void clearhead_search(const Model *model, Call *call, Search *search) {
+/* Token after token, until something happens; `columns` is what there may be at the end. 0, and nothing done, where a
+   token is unknown. */
+int64_t clearhead_search(const Model *model, Call *call, Search *search) {
     Work work;
+    if (search->forbidden >= search->head.outputs) return 0;
+    for (int64_t row = 0; row < call->rows; row++)
+        if (!known(search->embedding, call->tokens[row * call->tokens_row], call->positions[row * call->positions_row]))
+            return 0;
     arrange(model, call, &search->head, &work);
     for (int64_t i = 0; i < model->layers; i++) {
         call->self[i].columns -= search->most - 1;
         if (search->origins) call->self[i].origins = search->origins, call->self[i].origins_row = search->origins_row;
     }
     TOGETHER(call->threads, go_on(me(), model, call, search, &work));
+    return 1;
+}
+
+/* Bytes of the structs that Python has twins of, in the order of told.h. */
+void clearhead_sizes(int64_t *sizes) {
+    const int64_t found[] = {sizeof(Matrix), sizeof(Norm), sizeof(Residual), sizeof(Attention), sizeof(Block),
+                             sizeof(Embedding), sizeof(Model), sizeof(Store), sizeof(Keys), sizeof(Call),
+                             sizeof(Search)};
+    memcpy(sizes, found, sizeof found);
 }
 
 /* out (rows, outputs) = x (rows, inputs) times the matrix; scratch: rows * (1 + stride / 4) floats for whole numbers */
