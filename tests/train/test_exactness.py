@@ -10,7 +10,7 @@ import torch
 from sameness import record, same_run, stop_after
 
 from clearhead.bundle.weights import read_weights
-from clearhead.core.errors import CheckpointError, ModelError, TokenizerError, TrainingError, UsageError
+from clearhead.core.errors import CheckpointError, ConfigError, ModelError, TokenizerError, TrainingError, UsageError
 from clearhead.data.buckets import Place
 from clearhead.data.sources import SOURCES
 from clearhead.train import machine, run, trainer
@@ -250,3 +250,13 @@ def test_frozen_groups_stay_as_they_are_and_an_unknown_group_is_refused(tiny, tm
     assert still == {name for name in one if name.startswith("encoder.blocks.0.attention.")}
     with pytest.raises(ModelError, match="encodr"):
         run(tiny("train.freeze=[encodr]"), tmp_path / "wrong")
+
+
+def test_a_number_is_the_subword_dropout_of_both_sides(tiny):
+    """As recipes said it once; those of old runs do."""
+    found = tiny("data.subword_dropout=0.25").data.subword_dropout
+    assert (found.source, found.target) == (0.25, 0.25)
+    assert tiny("data.subword_dropout=0.0") == tiny()
+    for value in ("true", "1.0", "[0.1]"):
+        with pytest.raises(ConfigError):
+            tiny(f"data.subword_dropout={value}")
