@@ -221,7 +221,9 @@ def test_bfloat16_searches_too(writing, kind, name, how):
     model, inputs = writing(kind), texts(11, [1, 4, 7])
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
         found = run(model.to(torch.bfloat16) if how == "whole" else model, inputs, settings(name))
-    assert all(-math.inf < each.score < 0.0 for hypotheses in found for each in hypotheses)
+    for each in (each for hypotheses in found for each in hypotheses):
+        assert -math.inf < each.log_probability < 0.0
+        assert 0.0 < each.score <= 1.0 if name == "minimum_risk" else -math.inf < each.score < 0.0
 
 
 @EACH_KIND

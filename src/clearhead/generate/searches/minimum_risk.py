@@ -23,7 +23,7 @@ class MinimumRisk(Beam):
 
     The most probable text is often an odd one: too short, or with one bold guess. What many probable texts have in
     common is safer. The score is BLEU of a single sentence over tokens, `likeness`; how much a text counts as a
-    reference grows with its probability.
+    reference grows with its probability. What all are forced to begin with counts as common.
 
     Args:
         sharpness: exponent of the probabilities; 1 = the model's own, 0 = all texts count alike.

@@ -40,17 +40,18 @@ def packed(model: Transformer, product: Choice = DEFAULT) -> "Packed":
     shared = {id(each): each for each in chain(model.parameters(), model.buffers())}
     reader = deepcopy(model, shared)
     compiled = library()
+    stepping: Stepping | None = None
     if compiled is not None and model.config.decoder_layers and knows(reader.decoder):
         exact = cast(type[Product], PRODUCTS.get(product.kind)).exact
-        reader.decoder = Stepping(cast(Blocks, reader.decoder), compiled, whole=not exact)
+        reader.decoder = stepping = Stepping(cast(Blocks, reader.decoder), compiled, whole=not exact)
     for parent in list(reader.modules()):
         for name, child in list(parent.named_children()):
             if type(child) in PACKED:
                 setattr(parent, name, PACKED[type(child)](child, product))
     if reader.head.linear:
         reader.head = PackedHead(reader.head, product)
-    if isinstance(reader.decoder, Stepping):
-        reader.decoder.hooks = hooks_of(*reader.decoder.modules())  # of the parts that are there now
+    if stepping is not None:
+        stepping.hooks = hooks_of(*stepping.modules())  # of the parts that are there now
     return Packed(reader)
 
 
@@ -71,15 +72,15 @@ class Packed(Transformer):
         self.search = self._search()
 
     def _search(self) -> Searching | None:
-        head = self.head
+        head, decoder = self.head, getattr(self, "decoder", None)  # an encoder-only model has none
         if not isinstance(head, PackedHead) or type(head.head) is not LanguageModel:
             return None
-        if not isinstance(head.head.narrow, nn.Identity) or not isinstance(self.decoder, Stepping):
+        if not isinstance(head.head.narrow, nn.Identity) or not isinstance(decoder, Stepping):
             return None
         compiled = getattr(head.last, "compiled", None)  # a product may be of another kind
         if not isinstance(compiled, Compiled) or not compiled.ready:
             return None
-        return Searching(self.decoder, compiled.struct, head.head.scale, hooks_of(self, *head.modules()))
+        return Searching(decoder, compiled.struct, head.head.scale, hooks_of(self, *head.modules()))
 
 
 def _linear(linear: nn.Linear, product: Choice) -> Product:
