@@ -46,21 +46,24 @@ def tiny_model(name: str) -> Model:
     model = Transformer(ModelConfig(**{**sizes, **vocab, "dropout": 0.0}))
     bundle = Bundle(model, tokenizer, tokenizer, {"beams": 2, "length_extra": 5, "length_factor": 0.5})
     if name == "loud":
-        repeat(model, tokenizer.encode(MARKUP))
+        model.head = Repeating(tokenizer.encode(MARKUP), tokenizer.vocab_size)
     return Model(bundle, engine=ServeConfig().engine)
 
 
-def repeat(model: Transformer, ids: list[int]) -> None:
-    """Let a model write these tokens over and over, whatever it has read."""
-    places = {"count": 0}
+class Repeating(torch.nn.Module):
+    """A head that says these tokens over and over, whatever the model has read."""
 
-    def logits(hidden: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        scores = torch.zeros(*hidden.shape[:-1], model.config.target_vocab)
-        scores[..., ids[places["count"] % len(ids)]] = 99.0
-        places["count"] += 1
+    linear = False
+
+    def __init__(self, ids: list[int], vocab: int) -> None:
+        super().__init__()
+        self.ids, self.vocab, self.count = ids, vocab, 0
+
+    def forward(self, hidden: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+        scores = torch.zeros(*hidden.shape[:-1], self.vocab)
+        scores[..., self.ids[self.count % len(self.ids)]] = 99.0
+        self.count += 1
         return scores
-
-    model.logits = logits  # type: ignore[method-assign]
 
 
 def write_run(folder: Path, name: str) -> Path:
