@@ -66,7 +66,7 @@ def require_file(path: Path | None) -> None:
         raise UsageError("a folder, not a file", where=path, remedy="name a file in it")
 
 
-def setting(text: str, where: str = "--set") -> tuple[str, Any]:
+def setting(text: str, where: str = "--set", example: str = "vocab_size=8000") -> tuple[str, Any]:
     """Name and value of an option written name=value; the value is YAML."""
     import yaml
 
@@ -76,4 +76,4 @@ def setting(text: str, where: str = "--set") -> tuple[str, Any]:
             return name, yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
         pass
-    raise UsageError("not an option", where=where, found=repr(text), expected="name=value, e.g. vocab_size=8000")
+    raise UsageError("not an option", where=where, found=repr(text), expected=f"name=value, e.g. {example}")

@@ -19,7 +19,7 @@ def adjusted(search: SearchConfig, named: Mapping[str, Any], more: Sequence[str]
         more: others, each as NAME=VALUE.
     """
     options = {name: f"--{name.replace('_', '-')}" for name in named}
-    others: dict[str, Any] = dict(setting(each, where="--search") for each in more or [])
+    others: dict[str, Any] = dict(setting(each, where="--search", example="method=minimum_risk") for each in more or [])
     for name in others:
         if name in named:
             raise UsageError("this has an option of its own", where=f"--search {name}", remedy=f"use {options[name]}")

@@ -16,7 +16,7 @@ from clearhead.model import Transformer
 from clearhead.text import Tokenizer
 from clearhead.train.linear_cross_entropy import Teacher
 from clearhead.train.objectives.base import OBJECTIVES, Loss, Objective
-from clearhead.train.objectives.likelihood import linear_map, smoothed_likelihood
+from clearhead.train.objectives.likelihood import linear_map, read_pairs, smoothed_likelihood
 
 KEPT = "teacher.sha256"  # file of a run folder: which teacher it began with
 
@@ -87,8 +87,7 @@ class Distillation(Objective):
         return {"teacher_sha256": self.sha256}
 
     def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
-        padding = batch.counted if model.config.norm_across_tokens else None
-        hidden = model(batch.source, batch.target, source_valid=batch.source_valid, target_valid=padding)
+        hidden = read_pairs(model, batch)
         states, labels = hidden[batch.counted], batch.labels[batch.counted]
         taught = self._taught(batch)
         value, plain = smoothed_likelihood(model.head, states, labels, self.label_smoothing, teacher=taught)
@@ -100,6 +99,5 @@ class Distillation(Objective):
         (teacher,) = self.companions
         if teacher.output.device != batch.source.device:
             teacher.to(batch.source.device)
-        padding = batch.counted if teacher.config.norm_across_tokens else None
-        hidden = teacher(batch.source, batch.target, source_valid=batch.source_valid, target_valid=padding)
+        hidden = read_pairs(teacher, batch)
         return Teacher(*linear_map(teacher.head, hidden[batch.counted]), self.share)

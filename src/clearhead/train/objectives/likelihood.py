@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from clearhead.data.batches import TranslationBatch
 from clearhead.data.text_batches import TextBatch
 from clearhead.model import AttentionMask, Transformer
 from clearhead.model.head import Head
@@ -39,6 +40,13 @@ def linear_map(head: Head, hidden: Tensor) -> tuple[Tensor, Tensor]:
         return features, matrix
     features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)  # one more feature that is always 1
     return features, torch.cat([matrix, head.bias[:, None]], dim=1)
+
+
+def read_pairs(model: Transformer, batch: TranslationBatch) -> Tensor:
+    """Hidden states (batch, target, d_model), each given the source and the reference before its token."""
+    valid = batch.counted if model.config.norm_across_tokens else None  # else the causal mask hides padding for free
+    hidden: Tensor = model(batch.source, batch.target, source_valid=batch.source_valid, target_valid=valid)
+    return hidden
 
 
 def read_both_ways(model: Transformer, batch: TextBatch, types: Tensor | None = None) -> Tensor:

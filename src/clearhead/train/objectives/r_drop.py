@@ -4,12 +4,11 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, FiniteFloat
-from torch import Tensor
 
 from clearhead.data.batches import TranslationBatch
 from clearhead.model import Transformer
 from clearhead.train.objectives.base import OBJECTIVES, Loss, Objective
-from clearhead.train.objectives.likelihood import smoothed_likelihood
+from clearhead.train.objectives.likelihood import read_pairs, smoothed_likelihood
 
 
 @OBJECTIVES.register("r_drop")
@@ -35,14 +34,16 @@ class RDrop(Objective):
         self.label_smoothing, self.alpha = label_smoothing, alpha
 
     def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
-        valid = None if batch.source_valid is None else _twice(batch.source_valid)
-        padding = _twice(batch.counted) if model.config.norm_across_tokens else None
-        hidden = model(_twice(batch.source), _twice(batch.target), source_valid=valid, target_valid=padding)
-        passes = hidden.unflatten(0, (2, -1)).movedim(0, 2)  # (batch, target, 2, d_model)
+        hidden = read_pairs(model, _twice(batch))
+        passes = torch.stack(hidden.chunk(2), dim=2)  # (batch, target, 2, d_model)
         states, labels = passes[batch.counted].flatten(0, 1), batch.labels[batch.counted].repeat_interleave(2)
         value, plain = smoothed_likelihood(model.head, states, labels, self.label_smoothing, self.alpha)
         return Loss(value / 2, batch.tokens, {"nll": plain / 2})
 
 
-def _twice(rows: Tensor) -> Tensor:
-    return torch.cat([rows, rows])
+def _twice(batch: TranslationBatch) -> TranslationBatch:
+    source, target, labels, counted = (
+        torch.cat([each, each]) for each in (batch.source, batch.target, batch.labels, batch.counted)
+    )
+    valid = None if batch.source_valid is None else torch.cat([batch.source_valid, batch.source_valid])
+    return TranslationBatch(source, valid, target, labels, counted)

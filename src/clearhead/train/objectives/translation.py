@@ -7,7 +7,7 @@ from pydantic import Field
 from clearhead.data.batches import TranslationBatch
 from clearhead.model import Transformer
 from clearhead.train.objectives.base import OBJECTIVES, Loss, Objective
-from clearhead.train.objectives.likelihood import smoothed_likelihood
+from clearhead.train.objectives.likelihood import read_pairs, smoothed_likelihood
 
 
 @OBJECTIVES.register("translation")
@@ -18,8 +18,7 @@ class Translation(Objective):
         self.label_smoothing = label_smoothing
 
     def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
-        padding = batch.counted if model.config.norm_across_tokens else None  # else the causal mask hides it for free
-        hidden = model(batch.source, batch.target, source_valid=batch.source_valid, target_valid=padding)
+        hidden = read_pairs(model, batch)
         states, labels = hidden[batch.counted], batch.labels[batch.counted]
         value, plain = smoothed_likelihood(model.head, states, labels, self.label_smoothing)
         return Loss(value, batch.tokens, {"nll": plain})

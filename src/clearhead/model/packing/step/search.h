@@ -6,10 +6,14 @@
 #include "feedforward.h"
 #include "ranking.h"
 
-/* Whether a token and a position are known. */
-ALWAYS int known(const Embedding *embedding, int64_t token, int64_t position) {
-    if (token < 0 || token >= embedding->vocab) return 0;
-    return !embedding->positions || (position >= 0 && position < embedding->length);
+/* Whether the token and the position of every row are known. */
+static int known(const Embedding *embedding, const Call *call) {
+    for (int64_t row = 0; row < call->rows; row++) {
+        int64_t token = call->tokens[row * call->tokens_row], position = call->positions[row * call->positions_row];
+        if (token < 0 || token >= embedding->vocab) return 0;
+        if (embedding->positions && (position < 0 || position >= embedding->length)) return 0;
+    }
+    return 1;
 }
 
 /* hidden = scale * table[token] + positions[position] */

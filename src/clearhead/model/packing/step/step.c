@@ -60,9 +60,7 @@ int64_t clearhead_work(const Model *model, const Call *call, const Matrix *head)
 
 /* The first hidden states; 0, and nothing done, where a token or position is unknown. */
 int64_t clearhead_embed(const Embedding *embedding, const Call *call, int64_t d_model) {
-    for (int64_t row = 0; row < call->rows; row++)
-        if (!known(embedding, call->tokens[row * call->tokens_row], call->positions[row * call->positions_row]))
-            return 0;
+    if (!known(embedding, call)) return 0;
     embed((Team){0, 1}, embedding, call, d_model);
     return 1;
 }
@@ -90,10 +88,7 @@ static void go_on(Team team, const Model *model, Call *call, Search *search, con
    token is unknown. */
 int64_t clearhead_search(const Model *model, Call *call, Search *search) {
     Work work;
-    if (search->forbidden >= search->head.outputs) return 0;
-    for (int64_t row = 0; row < call->rows; row++)
-        if (!known(search->embedding, call->tokens[row * call->tokens_row], call->positions[row * call->positions_row]))
-            return 0;
+    if (search->forbidden >= search->head.outputs || !known(search->embedding, call)) return 0;
     arrange(model, call, &search->head, &work);
     for (int64_t i = 0; i < model->layers; i++) {
         call->self[i].columns -= search->most - 1;
