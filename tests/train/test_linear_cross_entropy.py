@@ -52,17 +52,20 @@ def test_agreement_equals_the_formula_of_the_paper_with_gradients(block, strip, 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("known", [1, 5, 23])
 @pytest.mark.parametrize(("block", "strip"), [(1, 1), (100, 50), (1 << 20, 1 << 20)])
-def test_a_teacher_is_met_as_soft_labels_are(smoothing, share, block, strip, monkeypatch):
+def test_a_teacher_is_met_as_soft_labels_are(smoothing, share, known, block, strip, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", block)
     monkeypatch.setattr(module, "STRIP", strip)
     hidden, weight, labels = problem()
-    theirs = torch.randn(13, 4, dtype=torch.float64), torch.randn(23, 4, dtype=torch.float64)
-    loss, plain = linear_cross_entropy(hidden, weight, labels, smoothing, teacher=Teacher(*theirs, share))
+    best = torch.randn(13, 23, dtype=torch.float64).softmax(-1).topk(known)
+    teacher = Teacher(best.indices, best.values, share)
+    loss, plain = linear_cross_entropy(hidden, weight, labels, smoothing, teacher=teacher)
     found = torch.autograd.grad(3.0 * loss, (hidden, weight))
     sharp = (1 - smoothing) * F.one_hot(labels, 23).double() + smoothing / 23
-    soft = (1 - share) * sharp + share * (theirs[0] @ theirs[1].T).softmax(-1)
-    expected = F.cross_entropy(hidden @ weight.T, soft, reduction="sum")
+    rest = (1 - best.values.sum(-1, keepdim=True)) / max(1, 23 - known)
+    theirs = rest.expand(13, 23).scatter(1, best.indices, best.values)
+    expected = F.cross_entropy(hidden @ weight.T, (1 - share) * sharp + share * theirs, reduction="sum")
     gradients = torch.autograd.grad(3.0 * expected, (hidden, weight))
     torch.testing.assert_close(loss, expected, atol=1e-10, rtol=0)
     torch.testing.assert_close(plain, F.cross_entropy(hidden @ weight.T, labels, reduction="sum"), atol=1e-10, rtol=0)

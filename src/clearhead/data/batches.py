@@ -1,7 +1,8 @@
 """Batches as models read them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ class TranslationBatch:
     target: Tensor  # (batch, target) int64; begins with bos
     labels: Tensor  # (batch, target) int64; ends with eos
     counted: Tensor  # (batch, target) bool, False for padding
+    rows: Ids | None = None  # (batch,) of the stores of a training; None = from elsewhere
 
     @property
     def tokens(self) -> int:
@@ -29,9 +31,12 @@ class TranslationBatch:
         """The same batch on a device."""
         if device.type == "cpu":
             return self
-        valid = None if self.source_valid is None else self.source_valid.to(device, non_blocking=True)
-        moved = [each.to(device, non_blocking=True) for each in (self.source, self.target, self.labels, self.counted)]
-        return TranslationBatch(moved[0], valid, *moved[1:])
+        moved: dict[str, Any] = {
+            each.name: value.to(device, non_blocking=True)
+            for each in fields(self)
+            if isinstance(value := getattr(self, each.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 Frame = tuple[Sequence[int], Sequence[int]]  # ids before and after a text
@@ -46,11 +51,13 @@ def translation_batch(
     eos: int,
     frame: Frame | None = None,
     step: int = 1,
+    rows: Ids | None = None,
 ) -> TranslationBatch:
     """Collate ids without special tokens: source + eos, bos + target, target + eos.
 
     `frame`: what stands round each source, where a model was trained with more than an eos after it.
     `step`: both sides are padded to a multiple of it.
+    `rows`: where the pairs stand in the stores of a training.
     """
     before, after = ([], [eos]) if frame is None else frame
     source = padded([np.concatenate([before, each, after]).astype(np.int64) for each in sources], pad, step)
@@ -63,6 +70,7 @@ def translation_batch(
         target=shifted,
         labels=labels,
         counted=_valid([len(each) + 1 for each in targets], labels.shape[1]),
+        rows=rows,
     )
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from clearhead.core.errors import ConfigError
-from clearhead.core.recipe import Section
 from clearhead.core.registry import Choice, OptionError, Registry
 from clearhead.data.corpora import CORPORA
 from clearhead.data.labelled import LABELLED
@@ -40,7 +39,7 @@ NAMES = {
 COMMON = ("folder", "train", "valid", "test")
 
 
-def require_data(data: Section, objective: str) -> None:
+def require_data(data: Any, objective: str) -> None:
     """Refuse a data source that the objective cannot read, and keys that would do nothing."""
     part: Any = OBJECTIVES.get(objective)
     fit = FITS[part.task]
@@ -51,6 +50,9 @@ def require_data(data: Section, objective: str) -> None:
     for name, field in type(data).model_fields.items():
         if name not in (*COMMON, *fit.keys) and getattr(data, name) != field.default:
             raise _about(f"data.{name}", f"this key does nothing for the objective {objective}", remedy="leave it out")
+    if part.keeps_targets and data.subword_dropout.target:
+        remedy = "set data.subword_dropout to {source: ..., target: 0}"
+        raise _about("data.subword_dropout", f"{objective} reads each target as it is stored", remedy=remedy)
     if "reading" in fit.keys:
         _require_reading(data, objective)
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ def forecast(recipe: Recipe, out: Path) -> Forecast:
         task = task_of(kind_of(recipe).sampled(recipe), Path(folder))
         learner = build_learner(recipe, task).train()
         machine = Machine(device, run_dtype(recipe, Path(folder), device), threads)
+        task.prepare(machine)
         trainer = _trainer(recipe, task, learner, machine, Path(folder), size)
         seconds = _pace(trainer)
         told = machine.told(recipe, learner.config, parallel_of(recipe.train.parallel, World(0, size)))
@@ -135,10 +136,10 @@ def _told(trainer: Trainer, task: Task, machine: str, pace: float, size: int, da
 
 def _memory(trainer: Trainer, size: int, batch: Any) -> dict[str, int]:
     """What one of `size` processes holds, by kind."""
-    learner, others = trainer.model, chain(*(each.parameters() for each in trainer.objective.companions))
+    learner = trainer.model
     shares = size if parallel_of(trainer.recipe.train.parallel, World(0, size)).divides else 1
     return {
-        "weight_bytes": _bytes([*learner.parameters(), *learner.buffers()]) // shares + _bytes(others),
+        "weight_bytes": _bytes([*learner.parameters(), *learner.buffers()]) // shares,
         "gradient_bytes": _bytes(each for each in learner.parameters() if each.requires_grad) // shares,
         "optimizer_bytes": _bytes(optimizer_tensors(trainer.optimizer).values()) // shares,
         "activation_bytes": activation_bytes(trainer.lesson, trainer.machine, batch),

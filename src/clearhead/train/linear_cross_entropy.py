@@ -16,10 +16,16 @@ STRIP = 1 << 19  # logits that are turned into probabilities together
 
 
 class Teacher(NamedTuple):
-    """Another model's view of the same tokens: hidden (tokens, width), weight (vocab, width), and its share, 0 to 1."""
+    """What somebody else thinks of the same tokens: the probabilities of some words, the same for each of the others.
 
-    hidden: Tensor
-    weight: Tensor
+    Attributes:
+        words: (tokens, k) int64, no word twice in a row.
+        probabilities: (tokens, k), of these words; what they leave to 1 is spread evenly over all others.
+        share: of the distribution to be met that is the teacher's, 0 to 1.
+    """
+
+    words: Tensor
+    probabilities: Tensor
     share: float
 
 
@@ -72,9 +78,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
         matrix, states = weight.to(dtype), hidden.to(dtype)
-        taught = None if teacher is None else _Taught(teacher, dtype)
-        smoothing = smoothing if teacher is None else (1 - teacher.share) * smoothing
-        grads = any(ctx.needs_input_grad[:2])
+        even = weight.new_full((len(labels),), smoothing)  # of each token's distribution, what all words share evenly
+        own = 1 - smoothing  # what its label has alone
+        taught = None
+        if teacher is not None:
+            taught = _Taught.of(teacher, len(weight), weight.dtype)
+            even, own = taught.even + (1 - teacher.share) * even, (1 - teacher.share) * own
+        smoothed, grads = bool(smoothing) or taught is not None, any(ctx.needs_input_grad[:2])
         hidden_grad = torch.empty_like(states) if grads else None
         weight_grad = torch.zeros_like(weight) if grads else None
         loss = plain = weight.new_zeros(())
@@ -85,20 +95,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
             block = slice(start, start + size)
             logits = torch.mm(states[block], matrix.T, out=room[: len(labels[block])])  # (block, vocab)
             right = logits.gather(1, labels[block, None])[:, 0].to(weight.dtype)  # (block,)
-            if taught is not None:
-                taught.look(block, right)
-            nll, more = _to_slope(logits, labels[block], right, smoothing, agreement, taught)
+            here = None if taught is None else taught.part(block)
+            nll, more = _to_slope(logits, labels[block], right, own, agreement, here)
             plain = plain + nll.sum()
             loss = loss + nll.sum() + more
-            if smoothing:  # -log p averaged over all words, in place of the share of the right one
-                loss = loss + smoothing * (right.sum() - (states[block].to(weight.dtype) @ mean).sum())
+            if smoothed:  # -log p averaged over all words, in place of a share of the right one
+                loss = loss + even[block] @ (right - states[block].to(weight.dtype) @ mean)
             if hidden_grad is not None and weight_grad is not None:
                 torch.mm(logits, matrix, out=hidden_grad[block])
                 weight_grad += logits.T @ states[block]
-        if smoothing and hidden_grad is not None and weight_grad is not None:
-            even = smoothing / len(weight)  # the part of the slope that is the same for every word
-            hidden_grad -= (smoothing * mean).to(dtype)
-            weight_grad -= even * states.to(weight.dtype).sum(dim=0)
+        if smoothed and hidden_grad is not None and weight_grad is not None:
+            hidden_grad -= torch.outer(even, mean).to(dtype)  # the part of the slope that is the same for every word
+            weight_grad -= even @ states.to(weight.dtype) / len(weight)
         if grads:
             ctx.save_for_backward(hidden_grad, weight_grad)
             ctx.hidden_dtype = hidden.dtype
@@ -120,37 +128,39 @@ def _rows(logits: int, vocab: int) -> int:
     return max(2, logits // vocab // 2 * 2)
 
 
-class _Taught:
-    """What a teacher says of the rows of one block after another."""
+class _Taught(NamedTuple):
+    """A teacher's part in the distribution to be met: so much for all words together, and more for some."""
 
-    def __init__(self, teacher: Teacher, dtype: torch.dtype) -> None:
-        self.states, self.matrix, self.share = teacher.hidden.to(dtype), teacher.weight.to(dtype), teacher.share
-        self.logits = self.right = teacher.hidden
+    words: Tensor  # (tokens, k)
+    more: Tensor  # (tokens, k)
+    even: Tensor  # (tokens,)
 
-    def look(self, block: slice, right: Tensor) -> None:
-        """Turn to a block whose labels have these logits."""
-        self.logits, self.right = self.states[block] @ self.matrix.T, right
+    @classmethod
+    def of(cls, teacher: Teacher, vocab: int, dtype: torch.dtype) -> "_Taught":
+        given = teacher.probabilities.to(dtype)
+        each = (1 - given.sum(dim=1)).clamp_min(0) / max(1, vocab - given.shape[1])  # of the other words
+        return cls(teacher.words, teacher.share * (given - each[:, None]), teacher.share * vocab * each)
 
-    def teach(self, part: slice, logits: Tensor, share: Tensor) -> Tensor:
-        """Less of the teacher's shares q in those of the rows; what is lost by them, s sum (z[y] - q . z)."""
-        q = self.logits[part].softmax(dim=1)  # (strip, vocab)
-        share.sub_(q, alpha=self.share)
-        expected = q.mul_(logits).sum(dim=1, dtype=self.right.dtype)
-        return self.share * (self.right[part] - expected).sum()
+    def part(self, rows: slice) -> "_Taught":
+        return _Taught(self.words[rows], self.more[rows], self.even[rows])
+
+    def teach(self, logits: Tensor, share: Tensor, right: Tensor) -> Tensor:
+        """Less of what is more in the shares of the rows; what their loss is more by that, sum m . (z[y] - z)."""
+        share.scatter_add_(1, self.words, -self.more.to(share.dtype))
+        return (self.more * (right[:, None] - logits.gather(1, self.words).to(right.dtype))).sum()
 
 
 def _to_slope(
-    logits: Tensor, labels: Tensor, right: Tensor, smoothing: float, agreement: float, taught: _Taught | None
+    logits: Tensor, labels: Tensor, right: Tensor, own_share: float, agreement: float, taught: _Taught | None
 ) -> tuple[Tensor, Tensor]:
-    """Overwrite logits by softmax - (1 - e) one-hot; d loss / d logits is that minus e / V. Pairs add their own slope,
-    and a teacher takes its share of the one-hot.
+    """Overwrite logits by softmax - own_share one-hot; d loss / d logits is that minus what is the same for all words.
+    Pairs add their own slope, and a teacher takes its part.
 
     Returns:
         -log p of each label (block,), and what the loss has besides; in the dtype of `right`, the labels' logits.
     """
     size = _rows(STRIP, logits.shape[1])
     nll, more = torch.empty_like(right), right.new_zeros(())
-    own_share = 1 - smoothing - (0.0 if taught is None else taught.share)
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
         rows, row = logits[part], torch.arange(len(labels[part]), device=labels.device)
@@ -162,7 +172,7 @@ def _to_slope(
         if agreement:
             more = more + _draw_together(rows, share, agreement, right.dtype)
         if taught is not None:
-            more = more + taught.teach(part, rows, share)
+            more = more + taught.part(part).teach(rows, share, right[part])
         share[row, labels[part]] -= own_share
         rows.copy_(share)
     return nll, more

@@ -56,6 +56,7 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
     task = task_of(recipe, out)
     learner, parallel = build_learner(recipe, task), parallel_of(recipe.train.parallel, world)
     machine = Machine(device, run_dtype(recipe, out, device), threads)
+    task.prepare(machine)
     if world.first:
         world.wait()
         model = task.objective.product(learner)

@@ -41,7 +41,7 @@ def batch_stream(
 
     def collate(rows: Ids, after: Place) -> TranslationBatch:
         source, labels = ([side[int(row)] for row in rows] for side in order.sides(after.epoch))
-        return translation_batch(source, labels, pad=pad, bos=bos, eos=eos, step=step)
+        return translation_batch(source, labels, pad=pad, bos=bos, eos=eos, step=step, rows=rows)
 
     return updates(order.batches(place), recipe.train.accumulate, world, collate)
 

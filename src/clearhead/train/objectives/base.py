@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from clearhead.core.registry import Registry
+from clearhead.data.store import Store
 from clearhead.model import Transformer
 from clearhead.text import Tokenizer
 
@@ -29,19 +31,22 @@ class Objective:
         task: what it works on, a name of the family of tasks.
         kinds: of the models that it can train.
         heads: that it can train.
-        companions: other models that it needs, which are not trained; known after `fetch`.
+        keeps_targets: whether each target must be read as it lies in the store, epoch after epoch.
     """
 
-    companions: Sequence[Transformer] = ()
     task: ClassVar[str] = "translation"
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
     heads: ClassVar[tuple[str, ...]] = ("lm",)
+    keeps_targets: ClassVar[bool] = False
 
     def fetch(self, out: Path) -> None:
         """Get what training needs besides model and data, before anything is written to the run folder `out`."""
 
-    def settle(self, source: Tokenizer, target: Tokenizer, out: Path) -> None:
-        """Refuse tokenizers that do not go with it; leave in the run folder what a resume must find again."""
+    def settle(self, source: Tokenizer, target: Tokenizer) -> None:
+        """Refuse tokenizers that do not go with it."""
+
+    def prepare(self, stores: Sequence[Store], device: torch.device) -> None:
+        """Write to the run folder what can be known of the data before the training, or find it there."""
 
     def history(self) -> dict[str, Any]:
         """What a bundle should remember of it."""

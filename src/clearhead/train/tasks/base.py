@@ -15,6 +15,7 @@ from clearhead.core.registry import Registry
 from clearhead.data.buckets import Place
 from clearhead.model import Transformer
 from clearhead.text import Tokenizer
+from clearhead.train.machine import Machine
 from clearhead.train.objectives import OBJECTIVES, Objective
 from clearhead.train.recipe import Recipe
 from clearhead.train.report import write_report
@@ -49,6 +50,9 @@ class Task:
     def require_reach(self, model: Transformer) -> None:
         """Refuse data that the model cannot read, before the training begins."""
 
+    def prepare(self, machine: Machine) -> None:
+        """What is computed of the data before the training; the first process does it, the others find it done."""
+
     def batches(self, place: Place, world: World) -> Iterator[tuple[Sequence[Any], Place]]:
         """This process's batches of one update after another, without end, and the place after each update."""
         raise NotImplementedError
@@ -81,7 +85,7 @@ TASKS: Registry[Task] = Registry("task")
 def task_of(recipe: Recipe, out: Path) -> Task:
     """The task of the recipe's objective, with all that it needs prepared in the run folder."""
     task = kind_of(recipe)(recipe, out)
-    task.objective.settle(task.source, task.target, out)
+    task.objective.settle(task.source, task.target)
     return task
 
 

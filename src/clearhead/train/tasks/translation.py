@@ -7,11 +7,13 @@ from typing import Any
 from torch import nn
 
 from clearhead.bundle import Bundle
+from clearhead.core.devices import autocast
 from clearhead.core.processes import World
 from clearhead.data.buckets import Place
 from clearhead.generate import SearchConfig
 from clearhead.model import Transformer
 from clearhead.train.fitting import BLEUS
+from clearhead.train.machine import Machine
 from clearhead.train.materials import gather
 from clearhead.train.recipe import Recipe
 from clearhead.train.report import write_report
@@ -33,8 +35,11 @@ class TranslationTask(Task):
         self.has_test = self.materials.test is not None
 
     def require_reach(self, model: Transformer) -> None:
-        for each in (model, *self.objective.companions):
-            self.materials.require_reach(each)
+        self.materials.require_reach(model)
+
+    def prepare(self, machine: Machine) -> None:
+        with autocast(machine.device, machine.dtype):
+            self.objective.prepare(self.materials.stores, machine.device)
 
     def batches(self, place: Place, world: World) -> Iterator[tuple[Sequence[Any], Place]]:
         return batch_stream(self.recipe, self.materials.stores, (self.source, self.target), place, world)
