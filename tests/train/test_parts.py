@@ -1,12 +1,17 @@
 """Schedules, optimisers and scores against their formulas and against other code."""
 
+import copy
 import math
 
 import pytest
 import torch
 from sacrebleu import corpus_bleu, corpus_chrf
+from sameness import same_run, stop_after
 
+from clearhead.core.errors import ConfigError
 from clearhead.core.registry import Choice
+from clearhead.model import ModelConfig, Transformer
+from clearhead.train import run
 from clearhead.train.optimizers import OPTIMIZERS, parameter_groups
 from clearhead.train.schedules import SCHEDULES
 from clearhead.train.scores import moses, score_translations
@@ -67,6 +72,82 @@ def test_vectors_are_not_decayed():
     groups = parameter_groups(torch.nn.Linear(3, 2))
     assert [len(each["params"]) for each in groups] == [1, 1]
     assert groups[1]["weight_decay"] == 0.0
+
+
+def small_decoder() -> Transformer:
+    sizes = {"encoder_layers": 0, "decoder_layers": 2, "d_model": 8, "heads": 2, "d_ff": 12, "target_vocab": 11}
+    torch.manual_seed(1)
+    return Transformer(ModelConfig(**sizes, tie="output", position="learned", length=6, dropout=0.0))
+
+
+def test_groups_tell_maps_tables_and_vectors_apart():
+    model = small_decoder()
+    roles = {id(each): group["role"] for group in parameter_groups(model) for each in group["params"]}
+    names = {name: roles[id(each)] for name, each in model.named_parameters()}
+    assert names["output"] == names["decoder.embedding_sum.position.table"] == "table"
+    assert (
+        names["decoder.blocks.1.feedforward.inner.weight"] == names["decoder.blocks.0.attention.output.weight"] == "map"
+    )
+    assert names["decoder.blocks.0.attention.output.bias"] == "vector"
+    assert len(roles) == len(list(model.parameters()))
+
+
+def learn(model: Transformer, optimizers: list[torch.optim.Optimizer], steps: range) -> None:
+    for step in steps:
+        ids = torch.randint(11, (3, 6), generator=torch.Generator().manual_seed(step))
+        model.zero_grad()
+        model.logits(model.decode(ids)).square().mean().backward()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * (step + 1)
+            optimizer.step()
+
+
+def test_muon_is_torchs_for_maps_and_adamw_for_the_rest(tmp_path):
+    own, other, again = (small_decoder() for _ in range(3))
+    choice = Choice(kind="muon", options={"weight_decay": 0.1, "momentum": 0.9})
+    ours, ours_again = (OPTIMIZERS.build(choice)(parameter_groups(each)) for each in (own, again))
+    maps, tables, vectors = (each["params"] for each in parameter_groups(other))
+    rest = [{"params": tables}, {"params": vectors, "weight_decay": 0.0}]
+    theirs = [
+        torch.optim.Muon(maps, 0.01, 0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, 0.01, (0.9, 0.98), 1e-9, 0.1, fused=True),
+    ]
+    learn(own, [ours], range(6))
+    learn(other, theirs, range(6))
+    assert all(map(torch.equal, own.parameters(), other.parameters()))
+    learn(again, [ours_again], range(3))
+    later = OPTIMIZERS.build(choice)(parameter_groups(again))
+    later.load_state_dict(copy.deepcopy(ours_again.state_dict()))
+    learn(again, [later], range(3, 6))
+    assert all(map(torch.equal, own.parameters(), again.parameters()))
+
+
+def test_a_run_with_muon_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
+    recipe = tiny("train.optimizer={kind: muon, weight_decay: 0.1}", "train.accumulate=2")
+    run(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7)
+        assert run(recipe, tmp_path / "parts") is None
+    run(recipe, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_muon_does_not_go_with_divided_matrices(tiny):
+    with pytest.raises(ConfigError, match="needs whole matrices"):
+        tiny("train.optimizer=muon", "train.parallel=shard")
+
+
+def test_muon_works_without_maps_or_without_the_rest():
+    weight = torch.nn.Parameter(torch.ones(3, 2))
+    for role in ("map", "table"):
+        optimizer = OPTIMIZERS.build(Choice(kind="muon"))([{"params": [weight], "role": role}])
+        weight.grad = torch.ones(3, 2)
+        before = weight.detach().clone()
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+        optimizer.step()
+        assert not torch.equal(before, weight)
 
 
 OUTPUTS = ["A man walks down the street.", "Two dogs, running!", "the end"]

@@ -13,6 +13,8 @@ from clearhead.model.stack import STACKS
 from clearhead.model.stack.base import Blocks
 from clearhead.text import TokenizerConfig
 from clearhead.train.objectives import OBJECTIVES
+from clearhead.train.optimizers import OPTIMIZERS
+from clearhead.train.parallel import PARALLELS
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ def require_recomputable(model: ModelConfig) -> None:
     if model.norm_across_tokens:
         what = f"norm {model.norm.kind} would count every batch twice in its running averages"
         raise _about(key, what, remedy="leave it out, or choose another norm")
+
+
+def require_whole(optimizer: Choice, parallel: Choice) -> None:
+    """Refuse an optimiser of whole matrices where each process holds a share of them."""
+    part: Any = OPTIMIZERS.get(optimizer.kind)
+    way: Any = PARALLELS.get(parallel.kind)
+    if getattr(part, "needs_whole", False) and way.divides:
+        remedy = "choose adamw, or train.parallel replicate"
+        raise _about("train.optimizer", f"{optimizer.kind} needs whole matrices", found=parallel.kind, remedy=remedy)
 
 
 def _checked(family: Registry[Any], choice: Choice, key: str) -> None:

@@ -1,6 +1,7 @@
 """Optimisers; the mathematics is torch's, the grouping of parameters is ours."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -13,7 +14,9 @@ OPTIMIZERS: Registry[Callable[[Groups], torch.optim.Optimizer]] = Registry("opti
 
 
 class _Adaptive:
-    """Options that Adam and AdamW share."""
+    """Options that all share."""
+
+    needs_whole: ClassVar[bool] = False  # does not work on the shares of divided matrices
 
     def __init__(
         self, *, beta1: float = 0.9, beta2: float = 0.98, epsilon: float = 1e-9, weight_decay: float = 0.0
@@ -41,16 +44,83 @@ class AdamW(_Adaptive):
         )
 
 
+@OPTIMIZERS.register("muon")
+class Muon(_Adaptive):
+    """Steps that are orthogonal matrices, for the linear maps inside the blocks; AdamW for tables and vectors.
+
+    Five steps of Newton and Schulz turn the momentum of a map into the nearest matrix whose singular values are about
+    1 (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon). Its size is that of AdamW's steps,
+    0.2 sqrt(max(rows, columns)) (Liu et al., 2025, arXiv:2502.16982, section 2.2), so that AdamW's learning rate is a
+    good first try. It keeps one number for each weight of a map where Adam keeps two.
+
+    Args:
+        momentum: of the maps, with Nesterov's look ahead.
+    """
+
+    needs_whole = True
+
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.95,
+        beta1: float = 0.9,
+        beta2: float = 0.98,
+        epsilon: float = 1e-9,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=weight_decay)
+        self.momentum = momentum
+
+    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
+        maps = [each for each in groups if each.get("role", "map") == "map"]
+        rest = [each for each in groups if each not in maps]
+        decay = self.weight_decay
+        parts: list[torch.optim.Optimizer] = []
+        if maps:
+            size = "match_rms_adamw"
+            parts.append(torch.optim.Muon(maps, 0.0, decay, momentum=self.momentum, adjust_lr_fn=size))
+        if rest:
+            parts.append(torch.optim.AdamW(rest, 0.0, self.betas, self.epsilon, decay, fused=True))
+        return Together(parts)
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimisers that step as one; groups and states are those of its parts, in their order."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for part in self.parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        """Let the parts work on these very groups and states."""
+        groups = iter(self.param_groups)
+        for part in self.parts:
+            part.param_groups, part.state = [next(groups) for _ in part.param_groups], self.state
+
+
 def parameter_groups(model: nn.Module) -> Groups:
-    """Matrices first; vectors (biases, gains) in a second group without weight decay; what is frozen in none."""
-    trained = [each for each in model.parameters() if each.requires_grad]
-    if not trained:
+    """Parameters by `role`: a `map` inside a block, a `table` (any other matrix), a `vector` (bias, gain), which has
+    no weight decay. A role that nothing has is left out, and so is what is frozen."""
+    roles: dict[str, list[nn.Parameter]] = {"map": [], "table": [], "vector": []}
+    for name, each in model.named_parameters():
+        if each.requires_grad:
+            inside = "blocks" in name.split(".") and name.endswith(".weight") and each.dim() == 2
+            roles["vector" if each.dim() < 2 else "map" if inside else "table"].append(each)
+    groups: Groups = [{"params": members, "role": role} for role, members in roles.items() if members]
+    if not groups:
         raise TrainingError("every parameter is frozen", expected="at least one group that is trained")
-    matrices = [each for each in trained if each.dim() >= 2]
-    vectors = [each for each in trained if each.dim() < 2]
-    groups: Groups = [{"params": matrices}]
-    if vectors:
-        groups.append({"params": vectors, "weight_decay": 0.0})
+    for group in groups:
+        if group["role"] == "vector":
+            group["weight_decay"] = 0.0
     return groups
 
 

@@ -14,7 +14,14 @@ from clearhead.data.readings import READINGS
 from clearhead.generate import SearchConfig
 from clearhead.model.config import ModelConfig
 from clearhead.text import TokenizerConfig
-from clearhead.train.fitting import require_data, require_metric, require_model, require_recomputable, require_tokenizer
+from clearhead.train.fitting import (
+    require_data,
+    require_metric,
+    require_model,
+    require_recomputable,
+    require_tokenizer,
+    require_whole,
+)
 from clearhead.train.objectives import OBJECTIVES
 from clearhead.train.optimizers import OPTIMIZERS
 from clearhead.train.parallel import PARALLELS
@@ -108,6 +115,7 @@ class Recipe(Section):
         require_tokenizer(self.tokenizer, objective)
         require_model(self.model, objective)
         require_metric(self.train.metric, objective)
+        require_whole(self.train.optimizer, self.train.parallel)
         if self.train.recompute:
             require_recomputable(self.model)
         return self
