@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch_twin import shake as stir
 
+from clearhead.core import compiler
 from clearhead.core.registry import Choice
 from clearhead.generate import DenseCache, SearchConfig, search
 from clearhead.model import OPEN, ModelConfig
@@ -18,9 +19,8 @@ from clearhead.model.attention import ATTENTIONS, PROJECTIONS
 from clearhead.model.attention.heads import remove_heads
 from clearhead.model.feedforward import FEEDFORWARDS
 from clearhead.model.norm import NORMS
-from clearhead.model.packing import library as compiling
 from clearhead.model.packing import packed
-from clearhead.model.packing.library import library, why_not
+from clearhead.model.packing.library import SOURCE, library, why_not
 from clearhead.model.packing.stepping import Stepping, knows
 from clearhead.model.position import POSITIONS
 from clearhead.model.recorder import recording
@@ -255,10 +255,10 @@ def test_why_there_is_no_library(command, told):
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no cc")
 def test_the_library_is_compiled_once_and_then_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = compiling._compiled(["cc"])
+    first = compiler.library_file(["cc"], SOURCE)
     assert first.parent == tmp_path / "clearhead"
-    monkeypatch.setattr(compiling, "_built", lambda *_: pytest.fail("compiled again"))
-    assert compiling._compiled(["cc"]) == first
+    monkeypatch.setattr(compiler, "_built", lambda *_: pytest.fail("compiled again"))
+    assert compiler.library_file(["cc"], SOURCE) == first
     assert [each.name for each in first.parent.iterdir()] == [first.name]
 
 
@@ -267,4 +267,4 @@ def test_the_source_has_no_warnings(tmp_path):
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
     flags = ["-O2", "-fopenmp", "-Wall", "-Wextra", "-Wno-psabi", "-Werror", "-fsyntax-only"]
-    subprocess.run(["gcc", *flags, str(compiling.SOURCE)], check=True)
+    subprocess.run(["gcc", *flags, str(SOURCE)], check=True)

@@ -1,4 +1,4 @@
-"""Inverted dropout (Srivastava et al., 2014), with masks from 16 random bits an element on the CPU.
+"""Inverted dropout (Srivastava et al., 2014), on the CPU by a compiled loop or with masks from 16 random bits an element.
 
 The generator of torch draws one 32-bit number for each element of a mask, which costs more than the layer around
 it on a CPU. One 64-bit draw gives four elements here, at a resolution of 1/65536 in the rate.
@@ -7,6 +7,8 @@ it on a CPU. One 64-bit draw gives four elements here, at a resolution of 1/6553
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clearhead.model.fused import can_drop, drop
 
 
 class Dropout(nn.Module):
@@ -21,7 +23,7 @@ class Dropout(nn.Module):
             return hidden
         if hidden.device.type != "cpu":
             return F.dropout(hidden, self.rate)
-        return hidden * keep_mask(hidden, self.rate)
+        return drop(hidden, self.rate) if can_drop(hidden) else hidden * keep_mask(hidden, self.rate)
 
     def extra_repr(self) -> str:
         return f"{self.rate}"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clearhead.model.fused import attend, can_attend
+
 LONGEST = 512  # keys; beyond, the memory that the fused kernel saves matters more
 
 
@@ -31,6 +33,8 @@ def short_attention(
 
     A query that sees no key gets zeros.
     """
+    if bias is None and can_attend(query, key, value):
+        return attend(query, key, value, allowed, scale)
     if allowed is not None:
         hidden = query.new_zeros(()).masked_fill(~allowed, -torch.inf)
         bias = hidden if bias is None else bias + hidden

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from clearhead.core.registry import Registry
 from clearhead.model.dropout import Dropout
+from clearhead.model.fused import can_join, join
 from clearhead.model.norm import NoNorm, Norm
+from clearhead.model.norm.layernorm import LayerNorm
 
 NewNorm = Callable[[], Norm]
 Sublayer = Callable[[Tensor], Tensor]
@@ -43,6 +45,23 @@ class Residual(nn.Module):
         """
         raise NotImplementedError
 
+    def added(self, hidden: Tensor, update: Tensor) -> Tensor:
+        """hidden + dropout(update)."""
+        if self.training and self.dropout.rate and not watched(self.dropout) and can_join(hidden, update):
+            return join(hidden, update, self.dropout.rate)
+        joined: Tensor = hidden + self.dropout(update)
+        return joined
+
+    def normed(self, hidden: Tensor, update: Tensor, valid: Tensor | None) -> Tensor:
+        """norm(hidden + dropout(update)); see `forward`."""
+        norm: Norm = self.norm
+        plain = type(norm) is LayerNorm and not watched(norm, self.dropout)
+        if self.training and plain and can_join(hidden, update):
+            assert isinstance(norm, LayerNorm)
+            return join(hidden, update, self.dropout.rate, norm.weight, norm.bias, norm.epsilon)
+        joined: Tensor = norm(hidden + self.dropout(update), valid)
+        return joined
+
     def initialise(self, sublayer: nn.Module) -> None:
         """Change the initial weights of the sub-layer, if the scheme wants it; by default nothing."""
 
@@ -50,6 +69,11 @@ class Residual(nn.Module):
     def final(norm: NewNorm) -> Norm:
         """What a stack of such residuals applies after its last block; by default nothing."""
         return NoNorm(0)
+
+
+def watched(*modules: nn.Module) -> bool:
+    """Whether somebody looks at what goes into these modules or comes out of them, so that none may be passed by."""
+    return any(each._forward_hooks or each._forward_pre_hooks or each._backward_hooks for each in modules)
 
 
 RESIDUALS: Registry[Residual] = Registry("residual")

@@ -11,8 +11,7 @@ class PostNorm(Residual):
     """norm(hidden + dropout(sublayer(hidden))), as in Vaswani et al., 2017, section 5.4."""
 
     def forward(self, hidden: Tensor, sublayer: Sublayer, valid: Tensor | None = None) -> Tensor:
-        joined: Tensor = self.norm(hidden + self.dropout(sublayer(hidden)), valid)
-        return joined
+        return self.normed(hidden, sublayer(hidden), valid)
 
 
 @RESIDUALS.register("pre")
@@ -23,8 +22,7 @@ class PreNorm(Residual):
     """
 
     def forward(self, hidden: Tensor, sublayer: Sublayer, valid: Tensor | None = None) -> Tensor:
-        joined: Tensor = hidden + self.dropout(sublayer(self.norm(hidden, valid)))
-        return joined
+        return self.added(hidden, sublayer(self.norm(hidden, valid)))
 
     @staticmethod
     def final(norm: NewNorm) -> Norm:

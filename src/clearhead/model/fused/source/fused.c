@@ -1,0 +1,49 @@
+/* What a block does in training besides its matrix products, on a CPU. */
+
+#include <stdlib.h>
+#include "../../packing/step/team.h"
+#include "attention.h"
+#include "joining.h"
+
+static void attend_share(const Attention *attention, int64_t back, float *work, int64_t size) {
+    Team team = me();
+    Span own = share(team, attention->batch * attention->heads, 1);
+    for (int64_t each = own.from; each < own.to; each++) {
+        int64_t batch = each / attention->heads, head = each % attention->heads;
+        if (back) attend_back(attention, batch, head, work + team.index * size);
+        else attend(attention, batch, head, work + team.index * size);
+    }
+}
+
+/* All heads, forward or back; returns 1 if there is no memory, else 0. */
+int64_t clearhead_attend(const Attention *attention, int64_t back, int64_t threads) {
+    int64_t size = padded(room(attention, back));
+    float *work = aligned_alloc(64, size * threads * sizeof(float));
+    if (!work) return 1;
+    TOGETHER(threads, attend_share(attention, back, work, size));
+    free(work);
+    return 0;
+}
+
+static void join_share(const Joining *joining) {
+    Span own = share(me(), joining->tokens, 1);
+    for (int64_t token = own.from; token < own.to; token++) join(joining, token);
+}
+
+static void join_back_share(const Joining *joining) {
+    Team team = me();
+    Span own = share(team, joining->tokens, 1);
+    float *slopes = joining->gain ? joining->shares + 2 * team.index * joining->features : NULL;
+    for (int64_t token = own.from; token < own.to; token++) join_back(joining, token, slopes);
+}
+
+/* All tokens, forward or back. */
+void clearhead_join(const Joining *joining, int64_t back, int64_t threads) {
+    if (back) {
+        TOGETHER(threads, join_back_share(joining));
+    } else {
+        TOGETHER(threads, join_share(joining));
+    }
+}
+
+void clearhead_fused_sizes(int64_t *sizes) { sizes[0] = sizeof(Attention), sizes[1] = sizeof(Joining); }

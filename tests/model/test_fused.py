@@ -1,0 +1,211 @@
+"""What is computed in C in a training step against PyTorch: values, gradients, masks, and when it steps aside."""
+
+import ctypes
+import subprocess
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from clearhead.model import ModelConfig, Transformer
+from clearhead.model.attention import short
+from clearhead.model.fused import attend, can_attend, can_drop, can_join, drop, join
+from clearhead.model.fused import library as fused_library
+from clearhead.model.residual import base
+
+needs_compiler = pytest.mark.skipif(fused_library.library() is None, reason=fused_library.why_not() or "")
+pytestmark = needs_compiler
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
+
+
+def draw(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype).requires_grad_()
+
+
+def close(own, other, dtype):
+    torch.testing.assert_close(own.double(), other.double(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def hidden_pairs(kind, batch, heads, queries, keys):
+    if kind == "open":
+        return None
+    if kind == "causal":
+        return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)[None, None]
+    shape = {"padding": (batch, 1, 1, keys), "any": (batch, heads, queries, keys)}[kind]
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(3)) < 0.6
+    mask[0, 0, 0] = False  # a query without a key
+    return mask
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mask", ["open", "causal", "padding", "any"])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1, 1, 1), (3, 2, 20, 20, 32), (2, 3, 7, 33, 20), (2, 2, 45, 17, 64), (1, 2, 9, 128, 8)]
+)
+def test_attention_equals_the_math_kernel(dtype, mask, sizes):
+    batch, heads, queries, keys, features = sizes
+    leaves = [draw(batch, heads, count, features, dtype=dtype, seed=i) for i, count in enumerate((queries, keys, keys))]
+    allowed = hidden_pairs(mask, batch, heads, queries, keys)
+    assert can_attend(*leaves)
+    own = attend(*leaves, allowed, 0.3)
+    exact = [each.detach().double().requires_grad_() for each in leaves]
+    scores = 0.3 * exact[0] @ exact[1].transpose(-1, -2)
+    seen = torch.ones(()).bool() if allowed is None else allowed
+    weights = scores.masked_fill(~seen, -1e30).softmax(-1) * seen
+    other = weights @ exact[2]
+    close(own, other, dtype)
+    slope = draw(batch, heads, queries, features, seed=9).detach()
+    found = torch.autograd.grad(own, leaves, slope.to(dtype))
+    for one, two in zip(found, torch.autograd.grad(other, exact, slope.to(dtype).double()), strict=True):
+        assert one.dtype == dtype
+        close(one, two, dtype)
+
+
+def test_attention_reads_views_and_repeated_heads():
+    together = draw(3, 11, 3, 2, 32)  # (batch, tokens, query key value, heads, features)
+    query, key, value = (each.transpose(1, 2) for each in together.unbind(2))
+    key = key[:, :1].expand(-1, 2, -1, -1)
+    with sdpa_kernel(SDPBackend.MATH):
+        other = F.scaled_dot_product_attention(query, key, value, scale=0.2)
+    own = attend(query, key, value, None, 0.2)
+    close(own, other, torch.float32)
+    slope = draw(3, 11, 2, 32, seed=4).detach().transpose(1, 2)
+    (one,), (two,) = (torch.autograd.grad(each, [together], slope) for each in (own, other))
+    close(one, two, torch.float32)
+    assert own.transpose(1, 2).is_contiguous()
+    turned = query.detach().transpose(2, 3).contiguous().transpose(2, 3)  # features apart
+    close(attend(turned, key, value, None, 0.2), other, torch.float32)
+
+
+def test_large_scores_neither_overflow_nor_vanish():
+    query, key, value = (draw(2, 2, 20, 16, seed=i) for i in range(3))
+    own = attend(1e4 * query, key, value, None, 1.0)
+    best = (query @ key.transpose(-1, -2)).argmax(-1)
+    close(own, value.gather(2, best[..., None].expand_as(own)), torch.float32)
+    assert all(each.isfinite().all() for each in torch.autograd.grad(own.sum(), (query, key, value)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("shape", [(1, 16), (5, 7, 48), (2, 3000, 32)])
+def test_joining_equals_torch_with_the_same_mask(dtype, normed, rate, shape):
+    hidden, update = draw(*shape), draw(*shape, dtype=dtype, seed=1)
+    gain, bias = (draw(shape[-1], seed=2), draw(shape[-1], seed=3)) if normed else (None, None)
+    assert can_join(hidden, update)
+    torch.manual_seed(7)
+    mask = drop(torch.ones(shape), rate) if rate else torch.ones(shape)
+    torch.manual_seed(7)
+    own = join(hidden, update, rate, gain, bias, 1e-5)
+    leaves = [each for each in (hidden, update, gain, bias) if each is not None]
+    exact = [each.detach().double().requires_grad_() for each in leaves]
+    other = exact[0] + exact[1] * mask.double()
+    if normed:
+        other = F.layer_norm(other, shape[-1:], exact[2], exact[3], 1e-5)
+    assert own.dtype == torch.float32
+    close(own, other, torch.float32)
+    slope = draw(*shape, seed=4).detach()
+    for leaf, one, two in zip(
+        leaves, torch.autograd.grad(own, leaves, slope), torch.autograd.grad(other, exact, slope.double()), strict=True
+    ):
+        assert one.dtype == leaf.dtype
+        torch.testing.assert_close(one.double(), two, rtol=TOLERANCE[leaf.dtype], atol=TOLERANCE[leaf.dtype] * 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.999999])
+def test_dropout_drops_so_many_keeps_the_mean_and_goes_back_the_same_way(dtype, rate):
+    torch.manual_seed(0)
+    ones = torch.ones(1000, 1024, dtype=dtype, requires_grad=True)
+    assert can_drop(ones)
+    dropped = drop(ones, rate)
+    share = (dropped == 0).double().mean().item()
+    assert share == pytest.approx(rate, abs=2e-3)
+    assert dropped.dtype == dtype
+    assert set(dropped.detach().unique().tolist()) <= {
+        0.0,
+        torch.tensor(1 / (1 - min(rate, 1 - 2**-16))).to(dtype).item(),
+    }
+    (slope,) = torch.autograd.grad(dropped.sum(), ones)
+    assert torch.equal(slope, dropped.detach())
+
+
+def test_masks_differ_from_call_to_call_and_have_no_pattern():
+    torch.manual_seed(1)
+    first, second = (drop(torch.ones(4096, 256), 0.5) != 0 for _ in range(2))
+    for one, other in (
+        (first, second),
+        (first[1:], first[:-1]),
+        (first[:, 1:], first[:, :-1]),
+        (first[64:], first[:-64]),
+    ):
+        assert (one == other).double().mean().item() == pytest.approx(0.5, abs=3e-3)
+    for axis in (0, 1):  # sums of rows and of columns spread as those of coins do
+        sums = first.double().sum(axis)
+        assert sums.std().item() == pytest.approx((first.shape[axis] / 4) ** 0.5, rel=0.15)
+    torch.manual_seed(1)
+    assert torch.equal(drop(torch.ones(4096, 256), 0.5) != 0, first)
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 32, "heads": 2, "d_ff": 64}
+    return Transformer(ModelConfig(**sizes, source_vocab=19, target_vocab=19, **changes)).train()
+
+
+def passed(model, monkeypatch, *, compiled):
+    """Output and gradients of a training pass, by the compiled functions or without them."""
+    with monkeypatch.context() as patch:
+        if not compiled:
+            for module, names in {short: ["can_attend"], base: ["can_join"]}.items():
+                for name in names:
+                    patch.setattr(module, name, lambda *_: False)
+        torch.manual_seed(5)
+        source, target = (torch.randint(1, 19, (4, length)) for length in (9, 6))
+        valid = torch.arange(9) < torch.tensor([9, 3, 7, 1])[:, None]
+        model.zero_grad()
+        hidden = model(source, target, source_valid=valid)
+        hidden.square().sum().backward()
+        return hidden.detach(), {name: each.grad for name, each in model.named_parameters()}
+
+
+@pytest.mark.parametrize("residual", ["post", "pre", "sandwich", "deepnorm"])
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize("position", ["sinusoidal", "rope", "alibi"])
+def test_a_model_trains_alike_with_and_without(residual, norm, position, monkeypatch):
+    model = small(residual=residual, norm=norm, position=position, dropout=0.0)
+    (own, own_grads), (other, other_grads) = (passed(model, monkeypatch, compiled=each) for each in (True, False))
+    torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+    for name, each in own_grads.items():
+        torch.testing.assert_close(each, other_grads[name], rtol=1e-3, atol=1e-4)
+
+
+def test_who_watches_a_part_sees_it(monkeypatch):
+    model, seen = small(dropout=0.3), []
+    model.decoder.blocks[0].attention_residual.norm.register_forward_hook(lambda *_: seen.append("norm"))
+    model.decoder.blocks[1].cross_residual.dropout.register_forward_hook(lambda *_: seen.append("dropout"))
+    passed(model, monkeypatch, compiled=True)
+    assert seen == ["norm", "dropout"]
+
+
+def test_what_does_not_fit_is_left_to_torch():
+    double, wide = draw(2, 2, 4, 16).double(), draw(1, 1, 4, 16).expand(1, 1, 4, 16)
+    assert not can_attend(double, double, double)
+    assert not can_attend(wide, draw(1, 1, 129, 16), draw(1, 1, 129, 16))
+    assert not can_join(draw(2, 24), draw(2, 24))
+    assert not can_join(draw(2, 32, dtype=torch.bfloat16), draw(2, 32, dtype=torch.bfloat16))
+    assert not can_join(draw(2, 32), draw(1, 32))
+    assert not can_drop(draw(3, 5))
+    assert not can_drop(draw(4, 4).double())
+
+
+def test_structures_have_the_sizes_of_c():
+    sizes = (ctypes.c_int64 * 2)()
+    fused_library.library().clearhead_fused_sizes(sizes)
+    assert list(sizes) == [ctypes.sizeof(fused_library.Attention), ctypes.sizeof(fused_library.Joining)]
+
+
+def test_the_source_has_no_warnings():
+    flags = ["-O2", "-fopenmp", "-Wall", "-Wextra", "-Wno-psabi", "-Werror", "-fsyntax-only"]
+    subprocess.run(["cc", *flags, str(fused_library.SOURCE)], check=True)
