@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clearhead.model import ModelConfig, Transformer
 from clearhead.model.attention import short
-from clearhead.model.fused import attend, can_attend, can_drop, can_join, drop, join
+from clearhead.model.fused import attend, can_attend, can_drop, can_join, can_slope, drop, join, slope_
 from clearhead.model.fused import library as fused_library
 from clearhead.model.residual import base
 
@@ -148,6 +148,21 @@ def test_masks_differ_from_call_to_call_and_have_no_pattern():
     assert torch.equal(drop(torch.ones(4096, 256), 0.5) != 0, first)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("words", [1, 5, 16, 1000, 6007])
+def test_slopes_equal_softmax_minus_the_label(dtype, words):
+    logits = (8 * draw(33, words)).detach().to(dtype)
+    logits[3] *= 1000
+    labels = torch.randint(words, (33,), generator=torch.Generator().manual_seed(1))
+    exact = logits.double()
+    expected = exact.softmax(-1)
+    expected[torch.arange(33), labels] -= 0.9
+    assert can_slope(logits)
+    lost = slope_(logits, labels, 0.9)
+    close(logits, expected, dtype)
+    torch.testing.assert_close(lost.double(), F.cross_entropy(exact, labels, reduction="none"), rtol=1e-5, atol=1e-5)
+
+
 def small(**changes):
     torch.manual_seed(0)
     sizes = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 32, "heads": 2, "d_ff": 64}
@@ -201,9 +216,10 @@ def test_what_does_not_fit_is_left_to_torch():
 
 
 def test_structures_have_the_sizes_of_c():
-    sizes = (ctypes.c_int64 * 2)()
+    sizes = (ctypes.c_int64 * 3)()
     fused_library.library().clearhead_fused_sizes(sizes)
-    assert list(sizes) == [ctypes.sizeof(fused_library.Attention), ctypes.sizeof(fused_library.Joining)]
+    names = (fused_library.Attention, fused_library.Joining, fused_library.Slopes)
+    assert list(sizes) == [ctypes.sizeof(each) for each in names]
 
 
 def test_the_source_has_no_warnings():

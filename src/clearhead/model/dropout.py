@@ -1,4 +1,4 @@
-"""Inverted dropout (Srivastava et al., 2014), on the CPU by a compiled loop or with masks from 16 random bits an element.
+"""Inverted dropout (Srivastava et al., 2014), on the CPU by a compiled loop or with masks from 16 bits an element.
 
 The generator of torch draws one 32-bit number for each element of a mask, which costs more than the layer around
 it on a CPU. One 64-bit draw gives four elements here, at a resolution of 1/65536 in the rate.

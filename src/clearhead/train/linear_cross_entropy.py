@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from clearhead.model.fused import can_slope, slope_
+
 BLOCK = 1 << 22  # logits of one matrix product
 STRIP = 1 << 19  # logits that are turned into probabilities together
 
@@ -95,10 +97,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             block = slice(start, start + size)
             logits = torch.mm(states[block], matrix.T, out=room[: len(labels[block])])  # (block, vocab)
             right = logits.gather(1, labels[block, None])[:, 0].to(weight.dtype)  # (block,)
-            here = None if taught is None else taught.part(block)
-            nll, more = _to_slope(logits, labels[block], right, own, agreement, here)
+            if taught is not None:
+                loss = loss + taught.lost(block, logits, right)
+            nll, apart = _to_slope(logits, labels[block], right, own, agreement)
+            if taught is not None:
+                taught.teach(block, logits)
             plain = plain + nll.sum()
-            loss = loss + nll.sum() + more
+            loss = loss + nll.sum() + apart
             if smoothed:  # -log p averaged over all words, in place of a share of the right one
                 loss = loss + even[block] @ (right - states[block].to(weight.dtype) @ mean)
             if hidden_grad is not None and weight_grad is not None:
@@ -141,26 +146,29 @@ class _Taught(NamedTuple):
         each = (1 - given.sum(dim=1)).clamp_min(0) / max(1, vocab - given.shape[1])  # of the other words
         return cls(teacher.words, teacher.share * (given - each[:, None]), teacher.share * vocab * each)
 
-    def part(self, rows: slice) -> "_Taught":
-        return _Taught(self.words[rows], self.more[rows], self.even[rows])
+    def lost(self, block: slice, logits: Tensor, right: Tensor) -> Tensor:
+        """What the loss is more by it: sum m . (z[y] - z)."""
+        apart = right[:, None] - logits.gather(1, self.words[block]).to(right.dtype)
+        return (self.more[block] * apart).sum()
 
-    def teach(self, logits: Tensor, share: Tensor, right: Tensor) -> Tensor:
-        """Less of what is more in the shares of the rows; what their loss is more by that, sum m . (z[y] - z)."""
-        share.scatter_add_(1, self.words, -self.more.to(share.dtype))
-        return (self.more * (right[:, None] - logits.gather(1, self.words).to(right.dtype))).sum()
+    def teach(self, block: slice, slopes: Tensor) -> None:
+        """Take it from the slopes of a block."""
+        slopes.scatter_add_(1, self.words[block], -self.more[block].to(slopes.dtype))
 
 
 def _to_slope(
-    logits: Tensor, labels: Tensor, right: Tensor, own_share: float, agreement: float, taught: _Taught | None
+    logits: Tensor, labels: Tensor, right: Tensor, own_share: float, agreement: float
 ) -> tuple[Tensor, Tensor]:
     """Overwrite logits by softmax - own_share one-hot; d loss / d logits is that minus what is the same for all words.
-    Pairs add their own slope, and a teacher takes its part.
+    Pairs add their own slope.
 
     Returns:
-        -log p of each label (block,), and what the loss has besides; in the dtype of `right`, the labels' logits.
+        -log p of each label (block,), and the distance of pairs; in the dtype of `right`, the labels' logits.
     """
+    if not agreement and can_slope(logits):
+        return slope_(logits, labels, own_share).to(right.dtype), right.new_zeros(())
     size = _rows(STRIP, logits.shape[1])
-    nll, more = torch.empty_like(right), right.new_zeros(())
+    nll, apart = torch.empty_like(right), right.new_zeros(())
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
         rows, row = logits[part], torch.arange(len(labels[part]), device=labels.device)
@@ -170,12 +178,10 @@ def _to_slope(
         if not own.all():  # a share too small for its format: log p = z - max, as nothing else matters then
             nll[part] = torch.where(own > 0, nll[part], rows.amax(dim=1).to(right.dtype) - right[part])
         if agreement:
-            more = more + _draw_together(rows, share, agreement, right.dtype)
-        if taught is not None:
-            more = more + taught.part(part).teach(rows, share, right[part])
+            apart = apart + _draw_together(rows, share, agreement, right.dtype)
         share[row, labels[part]] -= own_share
         rows.copy_(share)
-    return nll, more
+    return nll, apart
 
 
 def _draw_together(logits: Tensor, share: Tensor, agreement: float, dtype: torch.dtype) -> Tensor:

@@ -68,6 +68,18 @@ class Joining(ctypes.Structure):
     )
 
 
+class Slopes(ctypes.Structure):
+    """See slopes.h."""
+
+    _fields_ = (
+        *((name, address) for name in ("logits", "labels", "lost")),
+        ("rows", number),
+        ("words", number),
+        ("own_share", ctypes.c_float),
+        ("half", small),
+    )
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None if they cannot be had, which `why_not` tells."""
@@ -75,6 +87,7 @@ def library() -> ctypes.CDLL | None:
     if found is not None:
         found.clearhead_attend.argtypes, found.clearhead_attend.restype = [address, number, number], number
         found.clearhead_join.argtypes, found.clearhead_join.restype = [address, number, number], None
+        found.clearhead_slopes.argtypes, found.clearhead_slopes.restype = [address, number], number
         found.clearhead_fused_sizes.argtypes, found.clearhead_fused_sizes.restype = [address], None
     return found
 

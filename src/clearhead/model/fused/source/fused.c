@@ -4,6 +4,7 @@
 #include "../../packing/step/team.h"
 #include "attention.h"
 #include "joining.h"
+#include "slopes.h"
 
 static void attend_share(const Attention *attention, int64_t back, float *work, int64_t size) {
     Team team = me();
@@ -46,4 +47,22 @@ void clearhead_join(const Joining *joining, int64_t back, int64_t threads) {
     }
 }
 
-void clearhead_fused_sizes(int64_t *sizes) { sizes[0] = sizeof(Attention), sizes[1] = sizeof(Joining); }
+static void slope_share(const Slopes *slopes, float *work, int64_t size) {
+    Team team = me();
+    Span own = share(team, slopes->rows, 1);
+    for (int64_t row = own.from; row < own.to; row++) slope(slopes, row, work + team.index * size);
+}
+
+/* All rows; returns 1 if there is no memory, else 0. */
+int64_t clearhead_slopes(const Slopes *slopes, int64_t threads) {
+    int64_t size = padded(slopes->words);
+    float *work = aligned_alloc(64, size * threads * sizeof(float));
+    if (!work) return 1;
+    TOGETHER(threads, slope_share(slopes, work, size));
+    free(work);
+    return 0;
+}
+
+void clearhead_fused_sizes(int64_t *sizes) {
+    sizes[0] = sizeof(Attention), sizes[1] = sizeof(Joining), sizes[2] = sizeof(Slopes);
+}
