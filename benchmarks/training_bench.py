@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.report import Row
 from benchmarks.training_watch import measured
 from benchmarks.training_works import RECIPES, WORKS, Work, as_overrides
-from clearhead.core.allocator import KNOWN
+from clearhead.core.allocator import JEMALLOC, KNOWN
 
 KERNELS = ("fused", "plain")  # of attention, names that training_peers knows
 
@@ -113,7 +113,7 @@ class Bench:
         self.runs += 1
         out = self.scratch / f"measured-{self.runs}"
         environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-        environment |= {"LD_PRELOAD": who.allocator} if who.allocator else {}
+        environment |= {"LD_PRELOAD": who.allocator, "MALLOC_CONF": JEMALLOC} if who.allocator else {}
         ours = who.name in self.work.ours
         command, record = self._ours(who.name, out) if ours else self._peer(who, out, lines)
         warm, last = lines

@@ -48,3 +48,19 @@ def test_a_library_that_cannot_be_loaded_does_not_start_the_command_for_ever(mon
     monkeypatch.setenv("LD_PRELOAD", environment["LD_PRELOAD"])
     module.prefer_fast_allocator()
     assert len(calls) == 1
+
+
+def test_jemalloc_keeps_its_pages_unless_there_are_other_settings(monkeypatch):
+    monkeypatch.setattr(module, "allocator", lambda: "system")
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in (module.CHOICE, "LD_PRELOAD", "MALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    taken = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: taken.append(arguments[2].get("MALLOC_CONF")))
+    for library, given in (("libjemalloc.so.2", None), ("libjemalloc.so.2", "narenas:1"), ("libmimalloc.so.2", None)):
+        monkeypatch.setattr(module, "find_library", lambda name, library=library: library)
+        if given:
+            monkeypatch.setenv("MALLOC_CONF", given)
+        module.prefer_fast_allocator()
+        monkeypatch.delenv("MALLOC_CONF", raising=False)
+    assert taken == [module.JEMALLOC, "narenas:1", None]

@@ -84,10 +84,10 @@ class Bundle:
         return dict(zip(names, (self.source, self.target), strict=False))
 
     @classmethod
-    def load(cls, folder: Path) -> "Bundle":
+    def load(cls, folder: str | Path) -> "Bundle":
         """Read a folder; the model is in eval mode. A BundleError names what is missing or damaged."""
         with _remedy():
-            return cls._read(folder)
+            return cls._read(Path(folder))
 
     @classmethod
     def _read(cls, folder: Path) -> "Bundle":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 KNOWN = ("jemalloc", "tcmalloc_minimal", "tcmalloc", "mimalloc")
 CHOICE = "CLEARHEAD_ALLOCATOR"  # "system" keeps the C library's
+JEMALLOC = "dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always"  # pages that are given back cost time to fetch again
 
 
 def prefer_fast_allocator() -> None:
@@ -26,7 +27,9 @@ def prefer_fast_allocator() -> None:
     if library is None or library in os.environ.get("LD_PRELOAD", ""):
         return  # none, or one that could not be loaded
     preload = " ".join(filter(None, [library, os.environ.get("LD_PRELOAD")]))
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "LD_PRELOAD": preload})
+    settings = {"MALLOC_CONF": JEMALLOC} if "jemalloc" in library else {}
+    environment = {**settings, **os.environ, "LD_PRELOAD": preload}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def allocator() -> str:
