@@ -15,9 +15,10 @@ from clearhead.core.registry import Registry
 from clearhead.generate import DenseCache
 from clearhead.model import ModelConfig, Transformer
 from clearhead.model.accounting import account, activation_bytes, activations, cache_elements, flops, parameters
-from clearhead.model.attention import ATTENTIONS, PROJECTIONS
+from clearhead.model.attention import ATTENTIONS, PROJECTIONS, short
 from clearhead.model.embedding import EMBEDDING_JOINS, EMBEDDINGS
 from clearhead.model.feedforward import FEEDFORWARDS
+from clearhead.model.fused.library import library, why_not
 from clearhead.model.head import HEADS
 from clearhead.model.norm import NORMS
 from clearhead.model.position import POSITIONS
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Registry[Any]] = {
     "stack": STACKS,
     "head": HEADS,
 }
+needs_compiler = pytest.mark.skipif(library() is None, reason=why_not() or "")
 LAYERS = {"encoder-decoder": (2, 3), "encoder-only": (2, 0), "decoder-only": (0, 3)}
 SIZES = {"d_model": 12, "heads": 2, "d_ff": 20, "length": 256, "source_vocab": 23, "target_vocab": 23}
 SOURCE, TARGET = 5, 7
@@ -104,8 +106,10 @@ def native() -> AbstractContextManager[None]:
 
 def counted(model: Transformer) -> tuple[int, int]:
     """FLOPs forward and backward as torch counts them, attention and recurrence by plain formulas that it knows."""
-    with sdpa_kernel(SDPBackend.MATH), native(), FlopCounterMode(display=False) as forward:
-        loss = run(model, SOURCE, TARGET).sum()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(short, "can_attend", lambda *_: False)  # torch counts none that are not its own
+        with sdpa_kernel(SDPBackend.MATH), native(), FlopCounterMode(display=False) as forward:
+            loss = run(model, SOURCE, TARGET).sum()
     with sdpa_kernel(SDPBackend.MATH), native(), FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
@@ -217,14 +221,20 @@ def test_activations_of_a_long_text_follow_from_shorter_ones(part, monkeypatch):
     activations_agree(part, 96)
 
 
-def test_activations_of_a_layer_of_the_paper_in_closed_form():
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_compiler)])
+def test_activations_of_a_layer_of_the_paper_in_closed_form(compiled, monkeypatch):
     """By hand, for one encoder layer without dropout, in numbers of float32."""
+    if not compiled:
+        monkeypatch.setattr(short, "can_attend", lambda *_: False)
     d, ff, heads, length = 512, 2048, 8, 48
     sizes = {"source_vocab": 9, "target_vocab": 9, "decoder_layers": 0, "dropout": 0.0}
     two, one = (activation_bytes(ModelConfig(encoder_layers=n, **sizes), length) for n in (2, 1))
     found = {name: (two[name] - one[name]) / 4 for name in two if two[name] != one[name]}
+    of_heads = (
+        heads + d if compiled else heads * length + d + d
+    )  # sums of scores; or weights, mix; then its heads joined
     assert found == {
-        "attention": length * (d + 3 * d + heads * length + d + d),  # input; Q, K, V; weights; mix; its heads joined
+        "attention": length * (d + 3 * d + of_heads),  # input; Q, K, V
         "feedforward": length * (d + ff),  # input, and what the ReLU has let through
         "norm": 2 * length * (d + 2),  # the sum before each, and mean and deviation of each row
     }

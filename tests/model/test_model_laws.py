@@ -183,8 +183,9 @@ def test_every_parameter_moves(tiny, part, tie):
 @EACH_PART
 def test_a_model_memorises_one_batch(tiny, part):
     model = tiny(encoder_layers=1, decoder_layers=1, **part).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(500 if part == UNJOINED else 120):
+    rate, updates = (0.003, 800) if part == UNJOINED else (0.01, 120)  # at 0.01 it is chance whether it learns
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    for _ in range(updates):
         optimizer.zero_grad()
         loss = batch_loss(model)
         loss.backward()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 KNOWN = ("jemalloc", "tcmalloc_minimal", "tcmalloc", "mimalloc")
 CHOICE = "CLEARHEAD_ALLOCATOR"  # "system" keeps the C library's
-JEMALLOC = "dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always"  # pages that are given back cost time to fetch again
+JEMALLOC = "oversize_threshold:0,thp:always"  # pages of large pieces are not given back at once to be fetched again
 
 
 def prefer_fast_allocator() -> None:
