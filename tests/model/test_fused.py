@@ -163,6 +163,38 @@ def test_slopes_equal_softmax_minus_the_label(dtype, words):
     torch.testing.assert_close(lost.double(), F.cross_entropy(exact, labels, reduction="none"), rtol=1e-5, atol=1e-5)
 
 
+def test_what_is_no_number_stays_none():
+    query, key, value = (draw(1, 1, 20, 16, seed=i).detach() for i in range(3))
+    query[0, 0, 3, 2] = torch.nan
+    mixed = attend(query, key, value, None, 0.2)
+    assert mixed[0, 0, 3].isnan().all()
+    assert mixed.isnan().any(-1).sum() == 1
+    key[0, 0, 5, 1] = torch.inf
+    mixed = attend(query.nan_to_num().requires_grad_(), key, value, None, 0.2)
+    with sdpa_kernel(SDPBackend.MATH):
+        other = F.scaled_dot_product_attention(query.nan_to_num(), key, value, scale=0.2)
+    assert torch.equal(mixed.isnan(), other.isnan())
+    logits = draw(3, 40).detach()
+    logits[1, 5] = torch.nan
+    logits[2] = torch.nan
+    lost = slope_(logits, torch.tensor([1, 2, 3]), 1.0)
+    assert lost.isnan().tolist() == [False, True, True]
+    assert logits.isnan().all(-1).tolist() == [False, True, True]
+
+
+def test_parts_that_were_told_not_to_drop_do_not():
+    model = small(residual="pre", dropout=0.5)
+    residual, states = model.decoder.blocks[0].attention_residual, draw(2, 4, 32).detach()
+    residual.dropout.eval()
+    assert torch.equal(residual.added(states, states), states + states)
+    residual = small(dropout=0.5).decoder.blocks[0].attention_residual
+    residual.dropout.eval()
+    assert torch.equal(*(residual.normed(states, states, None) for _ in range(2)))
+    residual.norm.bfloat16()
+    with pytest.raises(RuntimeError, match="mixed dtype"):  # as torch has it
+        residual.normed(states, states, None)
+
+
 def small(**changes):
     torch.manual_seed(0)
     sizes = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 32, "heads": 2, "d_ff": 64}
@@ -211,6 +243,9 @@ def test_what_does_not_fit_is_left_to_torch():
     assert not can_join(draw(2, 24), draw(2, 24))
     assert not can_join(draw(2, 32, dtype=torch.bfloat16), draw(2, 32, dtype=torch.bfloat16))
     assert not can_join(draw(2, 32), draw(1, 32))
+    assert not can_join(draw(2, 32), draw(2, 32), draw(32).bfloat16(), draw(32))
+    assert not can_attend(draw(2, 2, 4, 16), draw(1, 1, 4, 16), draw(1, 1, 4, 16))
+    assert not can_attend(*(draw(1, 1, 4, 16) for _ in range(2)), draw(1, 1, 4, 8))
     assert not can_drop(draw(3, 5))
     assert not can_drop(draw(4, 4).double())
 

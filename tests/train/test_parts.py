@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 from sacrebleu import corpus_bleu, corpus_chrf
+from safetensors.torch import load_file, save_file
 from sameness import same_run, stop_after
 
-from clearhead.core.errors import ConfigError
+from clearhead.core.errors import CheckpointError, ConfigError
 from clearhead.core.registry import Choice
 from clearhead.model import ModelConfig, Transformer
 from clearhead.train import run
@@ -121,6 +122,27 @@ def test_muon_is_torchs_for_maps_and_adamw_for_the_rest(tmp_path):
     later.load_state_dict(copy.deepcopy(ours_again.state_dict()))
     learn(again, [later], range(3, 6))
     assert all(map(torch.equal, own.parameters(), again.parameters()))
+
+
+def test_muon_takes_as_many_maps_as_tables():
+    weights = [torch.nn.Parameter(torch.ones(3, 2)) for _ in range(2)]
+    groups = [{"params": [each], "role": role} for each, role in zip(weights, ("map", "table"), strict=True)]
+    kinds = [type(each) for each in OPTIMIZERS.build(Choice(kind="muon"))(groups).parts]
+    assert kinds == [torch.optim.Muon, torch.optim.AdamW]
+
+
+def test_states_of_other_parameters_are_refused(tiny, tmp_path, monkeypatch):
+    recipe, out = tiny(), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7)
+        run(recipe, out)
+    for each in (out / "checkpoints").glob("update-*/optimizer.safetensors"):
+        kept = load_file(each)
+        moments = [name for name in kept if name.endswith("exp_avg")]
+        turned = dict(zip(moments, reversed([kept[name] for name in moments]), strict=True))
+        save_file({**kept, **turned}, each)
+    with pytest.raises(CheckpointError, match="older version"):
+        run(recipe, out, resume=True)
 
 
 def test_a_run_with_muon_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):

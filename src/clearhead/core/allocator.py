@@ -13,6 +13,7 @@ from pathlib import Path
 
 KNOWN = ("jemalloc", "tcmalloc_minimal", "tcmalloc", "mimalloc")
 CHOICE = "CLEARHEAD_ALLOCATOR"  # "system" keeps the C library's
+TRIED = "tried"  # stands there after the start, should the system have taken LD_PRELOAD away
 JEMALLOC = "oversize_threshold:0,thp:always"  # pages of large pieces are not given back at once to be fetched again
 
 
@@ -21,14 +22,14 @@ def prefer_fast_allocator() -> None:
 
     Only on Linux, and only from a program's entry point: nothing that was done before is kept.
     """
-    if not sys.platform.startswith("linux") or os.environ.get(CHOICE) == "system" or allocator() != "system":
+    if not sys.platform.startswith("linux") or os.environ.get(CHOICE) in ("system", TRIED) or allocator() != "system":
         return
     library = next(filter(None, map(find_library, KNOWN)), None)
     if library is None or library in os.environ.get("LD_PRELOAD", ""):
         return  # none, or one that could not be loaded
     preload = " ".join(filter(None, [library, os.environ.get("LD_PRELOAD")]))
     settings = {"MALLOC_CONF": JEMALLOC} if "jemalloc" in library else {}
-    environment = {**settings, **os.environ, "LD_PRELOAD": preload}
+    environment = {**settings, **os.environ, "LD_PRELOAD": preload, CHOICE: TRIED}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

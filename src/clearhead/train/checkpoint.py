@@ -145,6 +145,14 @@ class Checkpoints:
             )
 
 
+OF_A_PARAMETER = (
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "momentum_buffer",
+)  # states of its shape; torch checks none
+
+
 @contextlib.contextmanager
 def _remedy(checkpoint: Path) -> Iterator[None]:
     """What helps against any damage to a checkpoint."""
@@ -195,6 +203,8 @@ def _restore_optimizer(
             number, _, key = name.partition(".")
             if key:
                 own = parallel.part(tensor, parameters[int(number)])
+                if key in OF_A_PARAMETER and own.shape != parameters[int(number)].shape:
+                    raise ValueError(f"{name} has the shape {tuple(tensor.shape)}; is it of an older version?")
                 saved["state"].setdefault(int(number), {})[key] = own
         optimizer.load_state_dict(saved)
     except (ValueError, KeyError, IndexError) as error:

@@ -21,6 +21,7 @@ CONTENT = (  # what a run leaves besides its recipe
     "target_tokenizer.json",
     "tokenizer.json",
     "data",
+    "taught",
     "checkpoints",
     "model.safetensors",
     "config.json",

@@ -1,9 +1,10 @@
 """Optimisers; the mathematics is torch's, the grouping of parameters is ours."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from clearhead.core.errors import TrainingError
@@ -62,7 +63,7 @@ class Muon(_Adaptive):
     def __init__(
         self,
         *,
-        momentum: float = 0.95,
+        momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95,
         beta1: float = 0.9,
         beta2: float = 0.98,
         epsilon: float = 1e-9,
@@ -73,7 +74,7 @@ class Muon(_Adaptive):
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         maps = [each for each in groups if each.get("role", "map") == "map"]
-        rest = [each for each in groups if each not in maps]
+        rest = [each for each in groups if each.get("role", "map") != "map"]
         decay = self.weight_decay
         parts: list[torch.optim.Optimizer] = []
         if maps:
@@ -125,10 +126,14 @@ def parameter_groups(model: nn.Module) -> Groups:
 
 
 def states(choice: Choice) -> float:
-    """Numbers that an optimiser keeps for each element of a matrix, seen after a step on a small one."""
+    """Numbers that an optimiser keeps for each element of a matrix at most, seen after a step on small ones."""
+    return max(_states(choice, role) for role in ("map", "table"))
+
+
+def _states(choice: Choice, role: str) -> float:
     matrix = nn.Parameter(torch.zeros(16, 16))
     matrix.grad = torch.zeros_like(matrix)
-    optimizer = OPTIMIZERS.build(choice)([{"params": [matrix]}])
+    optimizer = OPTIMIZERS.build(choice)([{"params": [matrix], "role": role}])
     optimizer.step()
     kept = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
     return sum(each.numel() for each in kept if each.dim()) / matrix.numel()

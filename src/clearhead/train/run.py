@@ -56,12 +56,15 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
     task = task_of(recipe, out)
     learner, parallel = build_learner(recipe, task), parallel_of(recipe.train.parallel, world)
     machine = Machine(device, run_dtype(recipe, out, device), threads)
-    task.prepare(machine)
     if world.first:
+        set_threads(recipe.train.threads)  # the others wait
+        task.prepare(machine)
+        set_threads(threads)
         world.wait()
         model = task.objective.product(learner)
         say(f"{describe(model)}\n{machine.told(recipe, model.config, parallel)}")
     else:
+        task.prepare(machine)
         torch.manual_seed(derive(recipe.seed, "process", world.rank))
     checkpoints = Checkpoints(out / "checkpoints", recipe.train.keep, recipe.train.checkpoint_every)
     state = Trainer(

@@ -1,9 +1,11 @@
 """What a forward pass keeps for the backward pass, in bytes, without running the model at full size.
 
 One layer and two layers of the model are run, and every tensor that autograd holds is counted once. Each further layer
-costs what the second one added. For a long text three shorter ones are run instead: what a model keeps is a polynomial
-of degree two in the length (tokens, and pairs of tokens). That is exact for every part, yours included, and close where
-attention cuts a text into blocks and the length is no multiple of them, or where convolutions widen with the depth.
+costs what the second one added. It is what this machine keeps on its CPU: where there is a C compiler attention of up
+to 128 keys keeps no weights and dropout no masks (`model/fused/`). For a long text three shorter ones are run instead:
+what a model keeps is a polynomial of degree two in the length (tokens, and pairs of tokens). That is exact for every
+part, yours included, and close where attention cuts a text into blocks and the length is no multiple of them, or where
+convolutions widen with the depth.
 """
 
 from collections import Counter

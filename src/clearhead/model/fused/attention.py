@@ -14,7 +14,9 @@ LONGEST = 128  # keys; beyond, PyTorch's matrix products are faster
 
 def can_attend(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether `attend` can do this, and is the faster way."""
-    return key.shape[2] <= LONGEST and query.numel() > 0 and key.numel() > 0 and ready(query, key, value)
+    alike = query.shape[:2] == key.shape[:2] and query.shape[3] == key.shape[3] and key.shape == value.shape
+    some = query.numel() > 0 and key.numel() > 0
+    return alike and some and key.shape[2] <= LONGEST and ready(query, key, value)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, scale: float) -> Tensor:

@@ -22,10 +22,12 @@ def can_drop(hidden: Tensor) -> bool:
     return hidden.numel() % LANES == 0 and ready(hidden)
 
 
-def can_join(hidden: Tensor, update: Tensor) -> bool:
-    """Whether `join` can do this."""
-    fits = hidden.shape == update.shape and hidden.shape[-1] % LANES == 0
-    return fits and hidden.dtype == torch.float32 and ready(hidden, update)
+def can_join(hidden: Tensor, update: Tensor, *of_norm: Tensor) -> bool:
+    """Whether `join` can do this; of_norm: gain and bias."""
+    features = hidden.shape[-1:]
+    fits = hidden.shape == update.shape and features[0] % LANES == 0 and all(each.shape == features for each in of_norm)
+    whole = all(each.dtype == torch.float32 for each in (hidden, *of_norm))
+    return fits and whole and ready(hidden, update, *of_norm)
 
 
 def drop(hidden: Tensor, rate: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -47,19 +48,20 @@ class Residual(nn.Module):
 
     def added(self, hidden: Tensor, update: Tensor) -> Tensor:
         """hidden + dropout(update)."""
-        if self.training and self.dropout.rate and not watched(self.dropout) and can_join(hidden, update):
+        drops = self.dropout.training and self.dropout.rate
+        if drops and not watched(self.dropout) and can_join(hidden, update):
             return join(hidden, update, self.dropout.rate)
         joined: Tensor = hidden + self.dropout(update)
         return joined
 
     def normed(self, hidden: Tensor, update: Tensor, valid: Tensor | None) -> Tensor:
         """norm(hidden + dropout(update)); see `forward`."""
-        norm: Norm = self.norm
-        plain = type(norm) is LayerNorm and not watched(norm, self.dropout)
-        if self.training and plain and can_join(hidden, update):
-            assert isinstance(norm, LayerNorm)
-            return join(hidden, update, self.dropout.rate, norm.weight, norm.bias, norm.epsilon)
-        joined: Tensor = norm(hidden + self.dropout(update), valid)
+        fits = self.training and type(self.norm) is LayerNorm and not watched(self.norm, self.dropout)
+        norm = cast(LayerNorm, self.norm)
+        if fits and can_join(hidden, update, norm.weight, norm.bias):
+            rate = self.dropout.rate if self.dropout.training else 0.0
+            return join(hidden, update, rate, norm.weight, norm.bias, norm.epsilon)
+        joined: Tensor = self.norm(hidden + self.dropout(update), valid)
         return joined
 
     def initialise(self, sublayer: nn.Module) -> None:
@@ -73,7 +75,8 @@ class Residual(nn.Module):
 
 def watched(*modules: nn.Module) -> bool:
     """Whether somebody looks at what goes into these modules or comes out of them, so that none may be passed by."""
-    return any(each._forward_hooks or each._forward_pre_hooks or each._backward_hooks for each in modules)
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(each, name) for each in modules for name in hooks)
 
 
 RESIDUALS: Registry[Residual] = Registry("residual")

@@ -46,7 +46,10 @@ class Objective:
         """Refuse tokenizers that do not go with it."""
 
     def prepare(self, stores: Sequence[Store], device: torch.device) -> None:
-        """Write to the run folder what can be known of the data before the training, or find it there."""
+        """Write to the run folder what can be known of sentence pairs before the training, or find it there.
+
+        Called for objectives of translation alone.
+        """
 
     def history(self) -> dict[str, Any]:
         """What a bundle should remember of it."""

@@ -26,7 +26,8 @@ class Distillation(Objective):
     """Cross-entropy against (1 - share) of the smoothed label and `share` of the teacher's distribution, at each token.
 
     The teacher reads the same pair, as it is stored and without dropout, once and before the training; what it says is
-    kept in the run folder, 4 bytes for each word of `words` and token of the targets, and it is not needed again. Of
+    kept in the run folder, 4 bytes for each of `words` and token of the targets (6 from 65,537 words on), and it is not
+    needed again. A dry run asks it too. Of
     several teachers the mean is taken, which is often better than any of them. A student that is smaller than its
     teachers keeps more of their quality than one that learns from the text alone; one of the same size often becomes
     better than its teacher (Furlanello et al., 2018, arXiv:1805.04770).
@@ -75,21 +76,23 @@ class Distillation(Objective):
 
     def prepare(self, stores: Sequence[Store], device: torch.device) -> None:
         assert self.kept is not None
+        target = stores[1]
         if not self.kept.exists():
             models = [each.model.to(device) for each in self.teachers]
             for each in models:
                 require_reach(list(stores), each.longest_target)
-            about = {"teacher_sha256": [_sha256(folder) for folder in self.folders]}
-            target = self.teachers[0].target
-            write_taught(self.kept, models, stores, target, words=self.words, device=device, about=about)
+            about = {"teacher_sha256": [_sha256(each) for each in self.teachers]}
+            tokenizer = self.teachers[0].target
+            write_taught(self.kept, models, stores, tokenizer, words=self.words, device=device, about=about)
         self.teachers, self.taught = [], Taught(self.kept)
+        self.taught.require(target)
 
     def history(self) -> dict[str, Any]:
         return {} if self.taught is None else self.taught.about
 
     def __call__(self, model: Transformer, batch: TranslationBatch) -> Loss:
-        assert self.taught is not None
-        assert batch.rows is not None
+        if self.taught is None or batch.rows is None:
+            raise ModelError("a student learns from the stores of a run only", remedy="start it by clearhead train")
         hidden = read_pairs(model, batch)
         states, labels = hidden[batch.counted], batch.labels[batch.counted]
         words, probabilities = (each.to(states.device) for each in self.taught.of(batch.rows))
@@ -110,5 +113,10 @@ def _teacher(folder: Path, out: Path) -> Bundle:
     return bundle
 
 
-def _sha256(folder: Path) -> str:
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+def _sha256(bundle: Bundle) -> str:
+    """Of names and weights."""
+    told = hashlib.sha256()
+    for name, each in sorted(bundle.model.state_dict().items()):
+        told.update(name.encode())
+        told.update(each.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return told.hexdigest()

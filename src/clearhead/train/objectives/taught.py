@@ -6,6 +6,7 @@ student takes hardly longer than one without a teacher, however many teachers th
 `taught.json`. It appears as a whole or not at all.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,21 @@ import torch
 from torch import Tensor
 
 from clearhead.core.batching import cut
-from clearhead.core.errors import DataError
+from clearhead.core.errors import DataError, StorageError
 from clearhead.core.files import folder_atomic, read_json, write_json
 from clearhead.core.progress import track
 from clearhead.data.batches import TranslationBatch, translation_batch
-from clearhead.data.store import Ids, Store, damaged, id_type, mapped
+from clearhead.data.store import Ids, Store, id_type, mapped
 from clearhead.model import Transformer
 from clearhead.text import Tokenizer
 from clearhead.train.objectives.likelihood import read_pairs
 
 Answer = npt.NDArray[Any]  # (labels of a pair, k)
 
+ID_TYPES: dict[str, np.dtype[Any]] = {each: np.dtype(each) for each in ("uint16", "uint32")}
 CHUNK = 8_192  # pairs that are sorted by length together and held at a time
 BUDGET = 4_096  # padded tokens that a teacher reads together
+BLOCK = 1 << 22  # logits of a teacher at a time
 
 
 class Taught:
@@ -41,13 +44,19 @@ class Taught:
     def __init__(self, folder: Path) -> None:
         kept = read_json(folder / "taught.json", DataError)
         try:
-            width, dtype, self.about = int(kept["words"]), np.dtype(str(kept["dtype"])), dict(kept["about"])
+            width, dtype = int(kept["words"]), ID_TYPES[kept["dtype"]]
+            self.about, self.folder = dict(kept["about"]), folder
         except (KeyError, TypeError, ValueError) as error:
-            raise damaged(folder, f"{kept!r} in taught.json") from error
-        self._ends = mapped(folder / "ends.bin", np.dtype(np.int64))
+            raise _unusable(folder, f"{kept!r} in taught.json") from error
+        self._ends = _numbers(folder / "ends.bin", np.dtype(np.int64))
         shape = int(self._ends[-1]) if len(self._ends) else 0, width
         self._words = _table(folder / "words.bin", dtype, shape)
         self._probabilities = _table(folder / "probabilities.bin", np.dtype(np.float16), shape)
+
+    def require(self, target: Store) -> None:
+        """Refuse answers about other targets than those of this store."""
+        if not np.array_equal(self._ends, _ends(target)):
+            raise _unusable(self.folder, "answers about other texts")
 
     def of(self, rows: Ids) -> tuple[Tensor, Tensor]:
         """The most probable words (tokens, k) int64 and their probabilities (tokens, k) float32 of these pairs."""
@@ -79,6 +88,7 @@ def write_taught(
         about: to be remembered with it, as JSON.
     """
     width, dtype, count = min(words, target.vocab_size), id_type(target.vocab_size), len(stores[0])
+    _require_space(folder, (stores[1].tokens + count) * width * (dtype.itemsize + 2) + 8 * count)
     files = ("words.bin", np.dtype(dtype)), ("probabilities.bin", np.dtype(np.float16))
     with folder_atomic(folder) as temporary, track("asking teachers, pair", count) as bar:
         for start in range(0, count, CHUNK):
@@ -88,7 +98,7 @@ def write_taught(
                 with open(temporary / name, "ab") as file:
                     file.writelines(each.astype(kind).tobytes() for each in answers)
             bar(stop)
-        np.cumsum(stores[1].lengths(0, count) + 1).astype(np.int64).tofile(temporary / "ends.bin")
+        _ends(stores[1]).tofile(temporary / "ends.bin")
         write_json(temporary / "taught.json", {"words": width, "dtype": dtype.name, "about": about})
 
 
@@ -107,24 +117,66 @@ def _asked(
     for part in cut([sizes[index] for index in order], BUDGET):
         source, target = ([side[index] for index in order[part]] for side in pairs)
         batch = translation_batch(source, target, pad=pad, bos=bos, eos=eos).to(device)
-        best = _mean(teachers, batch).topk(width)
+        best = _best(teachers, batch, width, tokenizer.vocab_size)
         ends = np.cumsum([len(each) + 1 for each in target])[:-1]
-        found = zip(*(np.split(each.cpu().numpy(), ends) for each in (best.indices, best.values)), strict=True)
+        found = zip(*(np.split(each, ends) for each in best), strict=True)
         for index, (own_words, own_probabilities) in zip(order[part], found, strict=True):
             words[index], probabilities[index] = own_words, own_probabilities
     return words, probabilities
 
 
 @torch.no_grad()
-def _mean(teachers: Sequence[Transformer], batch: TranslationBatch) -> Tensor:
-    """The mean of the teachers' distributions at each label, (labels, vocab) float32."""
-    logits = (each.logits(read_pairs(each, batch)[batch.counted]) for each in teachers)
-    return torch.stack([each.float().softmax(dim=-1) for each in logits]).mean(dim=0)
+def _best(teachers: Sequence[Transformer], batch: TranslationBatch, width: int, vocab: int) -> tuple[Answer, Answer]:
+    """The best words by the mean of the teachers' distributions, (labels, width), and their probabilities.
+
+    Labels go through in blocks: all logits of a batch would be far larger than the model.
+    """
+    hidden = [read_pairs(each, batch)[batch.counted] for each in teachers]
+    words, probabilities = [], []
+    for start in range(0, len(hidden[0]), max(1, BLOCK // vocab)):
+        part = slice(start, start + max(1, BLOCK // vocab))
+        mean = torch.zeros((), device=batch.source.device)
+        for teacher, states in zip(teachers, hidden, strict=True):
+            logits = teacher.logits(states[part])[:, :vocab]  # a table may have more rows than there are words
+            mean = mean + logits.float().softmax(dim=-1) / len(teachers)
+        best = mean.topk(width)
+        words.append(best.indices.cpu().numpy().astype(id_type(vocab)))
+        probabilities.append(best.values.cpu().numpy().astype(np.float16))
+    return np.concatenate(words), np.concatenate(probabilities)
+
+
+def _ends(target: Store) -> Ids:
+    """Where the labels of each pair end, its end of sentence included."""
+    return np.cumsum(target.lengths(0, len(target)) + 1).astype(np.int64)
 
 
 def _table(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
     """The numbers of a file as rows; a plain view of the mapped memory, which is cut faster than a memmap."""
-    numbers = np.asarray(mapped(path, dtype))
+    numbers = np.asarray(_numbers(path, dtype))
     if numbers.size != shape[0] * shape[1]:
-        raise damaged(path, f"{numbers.size} numbers", f"{shape[0] * shape[1]}")
+        raise _unusable(path.parent, f"{numbers.size:,} numbers in {path.name}")
     return numbers.reshape(shape)
+
+
+def _numbers(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    try:
+        return mapped(path, dtype)
+    except DataError as error:
+        raise _unusable(path.parent, f"{path.name}: {error.found}") from None
+
+
+def _unusable(folder: Path, found: str) -> DataError:
+    remedy = "delete this folder and --resume: the teachers are asked again"
+    return DataError("what the teachers said cannot be used", where=folder, found=found, remedy=remedy)
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise StorageError(
+            "not enough disk space for what the teachers say",
+            where=folder,
+            found=f"{free / 1e6:.0f} MB free",
+            expected=f"{needed / 1e6:.0f} MB",
+            remedy="free some space, or keep fewer objective.words, and continue with --resume",
+        )

@@ -74,21 +74,16 @@ ALWAYS void hide(const Attention *a, int64_t batch, int64_t head, float *scores)
 
 /* A row of scores as weights; returns the log of the sum, +inf where nothing is seen, whose weights are 0. */
 ALWAYS float weigh(float *scores, int64_t wide) {
-    Floats largest = all(-INFINITY);
-    for (int64_t key = 0; key < wide; key += LANES) {
-        Floats vector = load(scores + key);
-        Ints larger = vector > largest;
-        largest = (Floats)(((Ints)vector & larger) | ((Ints)largest & ~larger));
-    }
-    float most = -INFINITY;
-    for (int lane = 0; lane < LANES; lane++) most = largest[lane] > most ? largest[lane] : most;
+    Floats peaks = all(-INFINITY);
+    for (int64_t key = 0; key < wide; key += LANES) peaks = larger(peaks, load(scores + key));
+    float most = largest(peaks);
     if (most == -INFINITY) {
         for (int64_t key = 0; key < wide; key++) scores[key] = 0;
         return INFINITY;
     }
     Floats sums = all(0);
     for (int64_t key = 0; key < wide; key += LANES) {
-        Floats vector = exponential(load(scores + key) - most);
+        Floats vector = power(load(scores + key) - most);
         sums += vector;
         store(scores + key, vector);
     }
@@ -138,7 +133,7 @@ static void attend_back(const Attention *a, int64_t batch, int64_t head, float *
         float *own = weights + row * wide, *other = slopes + row * wide;
         Floats together = all(0);
         for (int64_t column = 0; column < wide; column += LANES) {
-            Floats weight = exponential(load(own + column) - sums[row]);
+            Floats weight = power(load(own + column) - sums[row]);
             store(own + column, weight);
             together += weight * load(other + column);
         }

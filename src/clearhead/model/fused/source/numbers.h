@@ -16,6 +16,22 @@ ALWAYS Shorts narrowed(Floats vector) {
     return __builtin_convertvector((rounded & ~broken) | (broken & 0x7fc0), Shorts);
 }
 
+/* e^x where a number that is none stays none: a training has to notice it. */
+ALWAYS Floats power(Floats x) { return (Floats)((Ints)exponential(x) | (x != x)); }
+
+/* The larger ones of both; what is no number wins. */
+ALWAYS Floats larger(Floats a, Floats b) {
+    Ints take = (b > a) | (b != b);
+    return (Floats)(((Ints)b & take) | ((Ints)a & ~take));
+}
+
+ALWAYS float largest(Floats vector) {
+    float most = vector[0];
+    for (int lane = 1; lane < LANES; lane++)
+        most = vector[lane] > most || vector[lane] != vector[lane] ? vector[lane] : most;
+    return most;
+}
+
 ALWAYS Floats load_as(const void *from, int64_t index, int half) {
     if (!half) return load((const float *)from + index);
     Shorts bits;

@@ -15,7 +15,7 @@ typedef struct {
 /* `work` has room for a row, made up to whole vectors. */
 ALWAYS void slope(const Slopes *s, int64_t row, float *work) {
     int64_t words = s->words, start = row * words, whole = words / LANES * LANES, left = words - whole;
-    Floats largest = all(-INFINITY), sums = all(0);
+    Floats peaks = all(-INFINITY), sums = all(0);
     for (int64_t i = 0; i < whole; i += LANES) store(work + i, load_as(s->logits, start + i, s->half));
     if (left) {
         store(work + whole, load_part(s->logits, start + whole, left, s->half));
@@ -23,15 +23,10 @@ ALWAYS void slope(const Slopes *s, int64_t row, float *work) {
     }
     int64_t wide = whole + (left ? LANES : 0), label = s->labels[row];
     float right = work[label];
+    for (int64_t i = 0; i < wide; i += LANES) peaks = larger(peaks, load(work + i));
+    float most = largest(peaks);
     for (int64_t i = 0; i < wide; i += LANES) {
-        Floats vector = load(work + i);
-        Ints larger = vector > largest;
-        largest = (Floats)(((Ints)vector & larger) | ((Ints)largest & ~larger));
-    }
-    float most = largest[0];
-    for (int lane = 1; lane < LANES; lane++) most = largest[lane] > most ? largest[lane] : most;
-    for (int64_t i = 0; i < wide; i += LANES) {
-        Floats vector = exponential(load(work + i) - most);
+        Floats vector = power(load(work + i) - most);
         sums += vector;
         store(work + i, vector);
     }
