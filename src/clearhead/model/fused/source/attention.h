@@ -48,27 +48,73 @@ ALWAYS void scatter(Rows rows, int64_t batch, int64_t head, int64_t count, int64
     }
 }
 
-/* (count, features) -> (features, padded count). */
+/* Every second number from a and from b: of their first halves, of their second halves. Four times over 16 vectors, each
+   with the one eight further, columns have become rows. */
+#define FIRST(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define SECOND(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define ROUND(to, of)                                                                            \
+    Floats to##0 = FIRST(of##0, of##8), to##1 = SECOND(of##0, of##8), to##2 = FIRST(of##1, of##9), \
+           to##3 = SECOND(of##1, of##9), to##4 = FIRST(of##2, of##10), to##5 = SECOND(of##2, of##10), \
+           to##6 = FIRST(of##3, of##11), to##7 = SECOND(of##3, of##11), to##8 = FIRST(of##4, of##12), \
+           to##9 = SECOND(of##4, of##12), to##10 = FIRST(of##5, of##13), to##11 = SECOND(of##5, of##13), \
+           to##12 = FIRST(of##6, of##14), to##13 = SECOND(of##6, of##14), to##14 = FIRST(of##7, of##15), \
+           to##15 = SECOND(of##7, of##15)
+
+ALWAYS Floats row_of(const float *from, int64_t row, int64_t rows, int64_t stride) {
+    return row < rows ? load(from + row * stride) : all(0);
+}
+
+/* 16 rows, of which there may be fewer, as columns. */
+static void turn_square(const float *from, int64_t rows, int64_t stride, float *to, int64_t wide) {
+#define ROW(n) a##n = row_of(from, n, rows, stride)
+    Floats ROW(0), ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7);
+    Floats ROW(8), ROW(9), ROW(10), ROW(11), ROW(12), ROW(13), ROW(14), ROW(15);
+    ROUND(b, a);
+    ROUND(c, b);
+    ROUND(d, c);
+    ROUND(e, d);
+#define PUT(n) store(to + n * wide, e##n)
+    PUT(0), PUT(1), PUT(2), PUT(3), PUT(4), PUT(5), PUT(6), PUT(7);
+    PUT(8), PUT(9), PUT(10), PUT(11), PUT(12), PUT(13), PUT(14), PUT(15);
+#undef ROW
+#undef PUT
+}
+
+/* (count, padded features) -> (padded features, padded count). */
 ALWAYS void turn(const float *from, int64_t count, int64_t features, float *to) {
     int64_t width = padded(features), wide = padded(count);
-    for (int64_t feature = 0; feature < features; feature++) {
-        for (int64_t row = 0; row < count; row++) to[feature * wide + row] = from[row * width + feature];
-        for (int64_t row = count; row < wide; row++) to[feature * wide + row] = 0;
-    }
+    for (int64_t row = 0; row < count; row += LANES)
+        for (int64_t feature = 0; feature < width; feature += LANES)
+            turn_square(from + row * width + feature, count - row, width, to + feature * wide + row, wide);
+}
+
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+
+/* Which of 16 keys a query sees. */
+ALWAYS Ints shown(const Attention *a, const uint8_t *seen, int64_t key) {
+    uint8_t flags[LANES] = {0};
+    int64_t count = a->keys - key < LANES ? a->keys - key : LANES;
+    if (!seen) memset(flags, 1, count);
+    else if (a->seen_column == 1 && count == LANES) memcpy(flags, seen + key, LANES);
+    else for (int64_t i = 0; i < count; i++) flags[i] = seen[(key + i) * a->seen_column];
+    Bytes bytes;
+    memcpy(&bytes, flags, sizeof bytes);
+    return __builtin_convertvector(bytes, Ints) != 0;
 }
 
 /* Scores (queries, padded keys) times scale; what is not seen, and what is too much, -inf. */
 ALWAYS void hide(const Attention *a, int64_t batch, int64_t head, float *scores) {
-    int64_t wide = padded(a->keys);
+    int64_t wide = padded(a->keys), open = a->seen ? 0 : a->keys / LANES * LANES;
     const uint8_t *seen = a->seen ? a->seen + batch * a->seen_batch + head * a->seen_head : NULL;
     for (int64_t row = 0; row < a->queries; row++, scores += wide) {
-        for (int64_t key = 0; key < wide; key += LANES) store(scores + key, a->scale * load(scores + key));
-        if (seen) {
-            const uint8_t *own = seen + row * a->seen_row;
-            for (int64_t key = 0; key < a->keys; key++)
-                scores[key] = own[key * a->seen_column] ? scores[key] : -INFINITY;
+        for (int64_t key = 0; key < wide; key += LANES) {
+            Floats vector = a->scale * load(scores + key);
+            if (key >= open) {
+                Ints kept = shown(a, seen ? seen + row * a->seen_row : NULL, key);
+                vector = (Floats)(((Ints)vector & kept) | ((Ints)all(-INFINITY) & ~kept));
+            }
+            store(scores + key, vector);
         }
-        for (int64_t key = a->keys; key < wide; key++) scores[key] = -INFINITY;
     }
 }
 
@@ -88,7 +134,8 @@ ALWAYS float weigh(float *scores, int64_t wide) {
         store(scores + key, vector);
     }
     float sum = total(sums);
-    for (int64_t key = 0; key < wide; key += LANES) store(scores + key, load(scores + key) / sum);
+    Floats scale = all(1.0f / sum);
+    for (int64_t key = 0; key < wide; key += LANES) store(scores + key, load(scores + key) * scale);
     return most + logf(sum);
 }
 

@@ -26,10 +26,10 @@ ALWAYS Floats larger(Floats a, Floats b) {
 }
 
 ALWAYS float largest(Floats vector) {
-    float most = vector[0];
-    for (int lane = 1; lane < LANES; lane++)
-        most = vector[lane] > most || vector[lane] != vector[lane] ? vector[lane] : most;
-    return most;
+    vector = larger(vector, __builtin_shufflevector(vector, vector, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    vector = larger(vector, __builtin_shufflevector(vector, vector, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3));
+    vector = larger(vector, __builtin_shufflevector(vector, vector, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1));
+    return larger(vector, __builtin_shufflevector(vector, vector, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0))[0];
 }
 
 ALWAYS Floats load_as(const void *from, int64_t index, int half) {
