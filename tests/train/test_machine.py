@@ -8,6 +8,7 @@ from clearhead.core.errors import CheckpointError
 from clearhead.core.processes import World
 from clearhead.core.registry import Choice
 from clearhead.model import ModelConfig
+from clearhead.model.fused.library import library
 from clearhead.train.machine import Machine, automatic, run_dtype, shape_of
 from clearhead.train.parallel import PARALLELS, parallel_of
 
@@ -19,7 +20,8 @@ def test_device_format_processes_and_kernels_are_told(tiny, kind):
     recipe = tiny(f"train.parallel={kind}", "train.precision=auto", "train.recompute=true")
     machine = Machine(CPU, torch.bfloat16, 3)
     told = machine.told(recipe, recipe.model, parallel_of(Choice(kind=kind), World(0, 2)))
-    expected = f"cpu, bfloat16 (auto), 2 processes x 3 threads ({kind}), attention dot (own kernel up to 512 keys"
+    in_c = "in C up to 128 keys, " if library() else ""
+    expected = f"cpu, bfloat16 (auto), 2 processes x 3 threads ({kind}), attention dot ({in_c}own kernel up to 512 keys"
     assert told.startswith(expected)
     assert told.endswith(f"adam, memory from {allocator()}, recomputing blocks")
 

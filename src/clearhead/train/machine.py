@@ -11,6 +11,8 @@ from clearhead.core.errors import CheckpointError
 from clearhead.core.files import read_json, write_json
 from clearhead.model import ModelConfig, Transformer
 from clearhead.model.attention.short import LONGEST
+from clearhead.model.fused.attention import LONGEST as IN_C
+from clearhead.model.fused.library import why_not
 from clearhead.train.parallel import Parallel
 from clearhead.train.recipe import Recipe
 
@@ -69,7 +71,8 @@ def attention_kernel(config: ModelConfig, device: torch.device) -> str:
 def dot_kernels(device: torch.device) -> str:
     """What scaled dot-product attention runs on in training."""
     if device.type == "cpu":
-        return f"own kernel up to {LONGEST} keys, torch's fused one beyond"
+        in_c = f"in C up to {IN_C} keys, " if why_not() is None else ""
+        return f"{in_c}own kernel up to {LONGEST} keys, torch's fused one beyond"
     return "torch's fused kernels"
 
 
@@ -81,6 +84,7 @@ def automatic(device: torch.device) -> dict[str, object]:
         "training_precision": name_of(pick_dtype("auto", device)),
         "training_processes": f"up to {at_most}, as many as divide train.accumulate" if at_most > 1 else "1",
         "training_attention": dot_kernels(device),
+        "training_in_c": why_not() or "attention, dropout, sum and norm, slopes of the loss",  # on a CPU
         "memory": allocator(),  # `clearhead train` takes a faster one where the system has it
     }
 
