@@ -18,6 +18,7 @@ from clearhead.data.store import write_stores
 from clearhead.model import ModelConfig, Transformer
 from clearhead.train import run
 from clearhead.train.checkpoint import State
+from clearhead.train.forecast import forecast
 from clearhead.train.objectives import OBJECTIVES, taught
 from clearhead.train.trainer import Trainer
 
@@ -75,7 +76,7 @@ def test_the_loss_is_cross_entropy_against_both(norm, bias, count, words, stores
     about = {"teacher_sha256": ["1"]}
     device = torch.device("cpu")
     taught.write_taught(objective.kept, older, stores, Special(), words=words, device=device, about=about)
-    objective.prepare(stores, device)
+    objective.prepare(stores, device, rehearsal=False)
     assert objective.history() == about
     given = batch(3, 1, 0, 2)
     loss = objective(student, given)
@@ -119,6 +120,15 @@ def test_answers_about_other_texts_are_refused(tiny, teacher, tmp_path):
         run(recipe, out, resume=True)
     with pytest.raises(UsageError, match="already holds a run"):
         run(recipe, out)
+
+
+def test_a_dry_run_asks_nobody_and_counts_the_room(tiny, teacher, tmp_path, monkeypatch):
+    plain = forecast(tiny(), tmp_path / "out")
+    monkeypatch.setattr(taught, "_asked", lambda *_: pytest.fail("asked"))
+    found = forecast(tiny(*taught_by(teacher)), tmp_path / "out")
+    labels = sum(len(line) + 1 for line in (tmp_path / "train.b").read_text().splitlines())
+    words = min(64, Bundle.load(teacher).target.vocab_size)
+    assert found.disk_bytes - plain.disk_bytes == pytest.approx(labels * words * 4, rel=0.2)
 
 
 def test_a_full_disk_is_told_before_the_teachers_are_asked(tiny, teacher, tmp_path, monkeypatch):

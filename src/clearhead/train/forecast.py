@@ -76,7 +76,7 @@ def forecast(recipe: Recipe, out: Path) -> Forecast:
         task = task_of(kind_of(recipe).sampled(recipe), Path(folder))
         learner = build_learner(recipe, task).train()
         machine = Machine(device, run_dtype(recipe, Path(folder), device), threads)
-        task.prepare(machine)
+        task.prepare(machine, rehearsal=True)
         trainer = _trainer(recipe, task, learner, machine, Path(folder), size)
         seconds = _pace(trainer)
         told = machine.told(recipe, learner.config, parallel_of(recipe.train.parallel, World(0, size)))

@@ -45,10 +45,10 @@ class Objective:
     def settle(self, source: Tokenizer, target: Tokenizer) -> None:
         """Refuse tokenizers that do not go with it."""
 
-    def prepare(self, stores: Sequence[Store], device: torch.device) -> None:
+    def prepare(self, stores: Sequence[Store], device: torch.device, *, rehearsal: bool) -> None:
         """Write to the run folder what can be known of sentence pairs before the training, or find it there.
 
-        Called for objectives of translation alone.
+        Called for objectives of translation alone. In a rehearsal anything will do that takes the same room.
         """
 
     def history(self) -> dict[str, Any]:

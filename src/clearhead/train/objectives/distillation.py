@@ -27,7 +27,7 @@ class Distillation(Objective):
 
     The teacher reads the same pair, as it is stored and without dropout, once and before the training; what it says is
     kept in the run folder, 4 bytes for each of `words` and token of the targets (6 from 65,537 words on), and it is not
-    needed again. A dry run asks it too. Of
+    needed again. Of
     several teachers the mean is taken, which is often better than any of them. A student that is smaller than its
     teachers keeps more of their quality than one that learns from the text alone; one of the same size often becomes
     better than its teacher (Furlanello et al., 2018, arXiv:1805.04770).
@@ -74,7 +74,7 @@ class Distillation(Objective):
                 remedy = "train both with the same data and the same keys under tokenizer"
                 raise ModelError("the teacher has other tokenizers than this run", where=folder, remedy=remedy)
 
-    def prepare(self, stores: Sequence[Store], device: torch.device) -> None:
+    def prepare(self, stores: Sequence[Store], device: torch.device, *, rehearsal: bool) -> None:
         assert self.kept is not None
         target = stores[1]
         if not self.kept.exists():
@@ -83,7 +83,8 @@ class Distillation(Objective):
                 require_reach(list(stores), each.longest_target)
             about = {"teacher_sha256": [_sha256(each) for each in self.teachers]}
             tokenizer = self.teachers[0].target
-            write_taught(self.kept, models, stores, tokenizer, words=self.words, device=device, about=about)
+            asked = [] if rehearsal else models
+            write_taught(self.kept, asked, stores, tokenizer, words=self.words, device=device, about=about)
         self.teachers, self.taught = [], Taught(self.kept)
         self.taught.require(target)
 

@@ -80,7 +80,7 @@ def write_taught(
 
     Args:
         folder: of what they say.
-        teachers: encoder-decoders with the same vocabularies, in eval mode.
+        teachers: encoder-decoders with the same vocabularies, in eval mode; none = zeros in the place of answers.
         stores: sources and targets without special tokens.
         target: tokenizer that knows the special tokens.
         words: kept of each token, the most probable ones.
@@ -88,13 +88,19 @@ def write_taught(
         about: to be remembered with it, as JSON.
     """
     width, dtype, count = min(words, target.vocab_size), id_type(target.vocab_size), len(stores[0])
-    _require_space(folder, (stores[1].tokens + count) * width * (dtype.itemsize + 2) + 8 * count)
-    files = ("words.bin", np.dtype(dtype)), ("probabilities.bin", np.dtype(np.float16))
+    labels = stores[1].tokens + count  # with an end of sentence each
+    _require_space(folder, labels * width * (dtype.itemsize + 2) + 8 * count)
+    files: dict[str, np.dtype[Any]] = {"words.bin": dtype, "probabilities.bin": np.dtype(np.float16)}
     with folder_atomic(folder) as temporary, track("asking teachers, pair", count) as bar:
-        for start in range(0, count, CHUNK):
+        for name, kind in files.items() if not teachers else ():
+            with open(temporary / name, "wb") as file:
+                file.truncate(labels * width * kind.itemsize)
+        for start in range(0, count, CHUNK) if teachers else ():
             stop = min(count, start + CHUNK)
             pairs = [[store[row] for row in range(start, stop)] for store in stores]
-            for (name, kind), answers in zip(files, _asked(teachers, pairs, target, width, device), strict=True):
+            for (name, kind), answers in zip(
+                files.items(), _asked(teachers, pairs, target, width, device), strict=True
+            ):
                 with open(temporary / name, "ab") as file:
                     file.writelines(each.astype(kind).tobytes() for each in answers)
             bar(stop)

@@ -50,8 +50,11 @@ class Task:
     def require_reach(self, model: Transformer) -> None:
         """Refuse data that the model cannot read, before the training begins."""
 
-    def prepare(self, machine: Machine) -> None:
-        """What is computed of the data before the training; the first process does it, the others find it done."""
+    def prepare(self, machine: Machine, *, rehearsal: bool = False) -> None:
+        """What is computed of the data before the training; the first process does it, the others find it done.
+
+        In a rehearsal it is not computed, but takes the same room.
+        """
 
     def batches(self, place: Place, world: World) -> Iterator[tuple[Sequence[Any], Place]]:
         """This process's batches of one update after another, without end, and the place after each update."""

@@ -37,9 +37,9 @@ class TranslationTask(Task):
     def require_reach(self, model: Transformer) -> None:
         self.materials.require_reach(model)
 
-    def prepare(self, machine: Machine) -> None:
+    def prepare(self, machine: Machine, *, rehearsal: bool = False) -> None:
         with autocast(machine.device, machine.dtype):
-            self.objective.prepare(self.materials.stores, machine.device)
+            self.objective.prepare(self.materials.stores, machine.device, rehearsal=rehearsal)
 
     def batches(self, place: Place, world: World) -> Iterator[tuple[Sequence[Any], Place]]:
         return batch_stream(self.recipe, self.materials.stores, (self.source, self.target), place, world)
