@@ -132,7 +132,7 @@ def test_a_dry_run_asks_nobody_and_counts_the_room(tiny, teacher, tmp_path, monk
 
 
 def test_a_full_disk_is_told_before_the_teachers_are_asked(tiny, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(taught.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10_000))
     with pytest.raises(StorageError, match=r"keep fewer objective\.words"):
         run(tiny(*taught_by(teacher)), tmp_path / "student")
 

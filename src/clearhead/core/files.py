@@ -47,6 +47,16 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def require_space(folder: Path, needed: int, what: str, remedy: str) -> None:
+    """Refuse to begin writing `what`, so many bytes, where the disk has no room for it."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        found, expected = f"{free / 1e6:.0f} MB free", f"{needed / 1e6:.0f} MB"
+        raise StorageError(
+            f"not enough disk space for {what}", where=folder, found=found, expected=expected, remedy=remedy
+        )
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace a file as a whole: a kill or a full disk at any moment leaves the old file or the new one."""
     raw = data.encode("utf-8") if isinstance(data, str) else data

@@ -16,7 +16,7 @@ from torch import nn
 
 from clearhead.bundle.weights import load_weights, read_weights, save_weights, weights_of
 from clearhead.core.errors import CheckpointError, ClearheadError, StorageError
-from clearhead.core.files import folder_atomic, make_folder, read_json, write_json
+from clearhead.core.files import folder_atomic, make_folder, read_json, require_space, write_json
 from clearhead.core.seeds import restore_torch_states
 from clearhead.train.parallel import Parallel
 
@@ -134,23 +134,11 @@ class Checkpoints:
 
     def _require_space(self, tensors: Iterable[torch.Tensor]) -> None:
         needed = MARGIN + sum(each.numel() * each.element_size() for each in tensors)
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise StorageError(
-                "not enough disk space for a checkpoint",
-                where=self.folder,
-                found=f"{free / 1e6:.0f} MB free",
-                expected=f"{needed / 1e6:.0f} MB",
-                remedy="free some space and continue with --resume",
-            )
+        require_space(self.folder, needed, "a checkpoint", "free some space and continue with --resume")
 
 
-OF_A_PARAMETER = (
-    "exp_avg",
-    "exp_avg_sq",
-    "max_exp_avg_sq",
-    "momentum_buffer",
-)  # states of its shape; torch checks none
+# States that have the shape of their parameter; torch checks none.
+OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ student takes hardly longer than one without a teacher, however many teachers th
 `taught.json`. It appears as a whole or not at all.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 from clearhead.core.batching import cut
-from clearhead.core.errors import DataError, StorageError
-from clearhead.core.files import folder_atomic, read_json, write_json
+from clearhead.core.errors import DataError
+from clearhead.core.files import folder_atomic, read_json, require_space, write_json
 from clearhead.core.progress import track
 from clearhead.data.batches import TranslationBatch, translation_batch
 from clearhead.data.store import Ids, Store, id_type, mapped
@@ -89,7 +88,8 @@ def write_taught(
     """
     width, dtype, count = min(words, target.vocab_size), id_type(target.vocab_size), len(stores[0])
     labels = stores[1].tokens + count  # with an end of sentence each
-    _require_space(folder, labels * width * (dtype.itemsize + 2) + 8 * count)
+    remedy = "free some space, or keep fewer objective.words, and continue with --resume"
+    require_space(folder.parent, labels * width * (dtype.itemsize + 2) + 8 * count, "what the teachers say", remedy)
     files: dict[str, np.dtype[Any]] = {"words.bin": dtype, "probabilities.bin": np.dtype(np.float16)}
     with folder_atomic(folder) as temporary, track("asking teachers, pair", count) as bar:
         for name, kind in files.items() if not teachers else ():
@@ -174,15 +174,3 @@ def _numbers(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def _unusable(folder: Path, found: str) -> DataError:
     remedy = "delete this folder and --resume: the teachers are asked again"
     return DataError("what the teachers said cannot be used", where=folder, found=found, remedy=remedy)
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder.parent).free
-    if free < needed:
-        raise StorageError(
-            "not enough disk space for what the teachers say",
-            where=folder,
-            found=f"{free / 1e6:.0f} MB free",
-            expected=f"{needed / 1e6:.0f} MB",
-            remedy="free some space, or keep fewer objective.words, and continue with --resume",
-        )

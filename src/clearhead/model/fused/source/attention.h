@@ -145,16 +145,22 @@ ALWAYS int64_t room(const Attention *a, int back) {
     return (back ? 8 : 4) * longer * width + 2 * width * wide + 2 * a->queries * wide;
 }
 
+/* Queries and keys of a head as float32, and their scores, times scale and masked; `turned` is room for the keys. */
+ALWAYS void score(const Attention *a, int64_t batch, int64_t head, float *query, float *key, float *turned, float *scores) {
+    int64_t wide = padded(a->keys), width = padded(a->features);
+    gather(a->query, batch, head, a->queries, a->features, query);
+    gather(a->key, batch, head, a->keys, a->features, key);
+    turn(key, a->keys, a->features, turned);
+    multiply((Left){query, width, 1}, turned, wide, scores, wide, a->queries, a->features, wide);
+    hide(a, batch, head, scores);
+}
+
 static void attend(const Attention *a, int64_t batch, int64_t head, float *work) {
     int64_t queries = a->queries, keys = a->keys, wide = padded(keys), width = padded(a->features);
     float *query = work, *key = query + queries * width, *value = key + keys * width, *turned = value + keys * width;
     float *scores = turned + width * wide, *out = scores + queries * wide;
-    gather(a->query, batch, head, queries, a->features, query);
-    gather(a->key, batch, head, keys, a->features, key);
+    score(a, batch, head, query, key, turned, scores);
     gather(a->value, batch, head, keys, a->features, value);
-    turn(key, keys, a->features, turned);
-    multiply((Left){query, width, 1}, turned, wide, scores, wide, queries, a->features, wide);
-    hide(a, batch, head, scores);
     float *sums = a->sums + (batch * a->heads + head) * queries;
     for (int64_t row = 0; row < queries; row++) sums[row] = weigh(scores + row * wide, wide);
     multiply((Left){scores, wide, 1}, value, width, out, width, queries, keys, width);
@@ -166,13 +172,9 @@ static void attend_back(const Attention *a, int64_t batch, int64_t head, float *
     float *query = work, *key = query + queries * width, *value = key + keys * width, *slope = value + keys * width;
     float *turned = slope + queries * width, *weights = turned + width * wide, *slopes = weights + queries * wide;
     float *made = slopes + queries * wide;
-    gather(a->query, batch, head, queries, a->features, query);
-    gather(a->key, batch, head, keys, a->features, key);
+    score(a, batch, head, query, key, turned, weights);
     gather(a->value, batch, head, keys, a->features, value);
     gather(a->slope, batch, head, queries, a->features, slope);
-    turn(key, keys, a->features, turned);
-    multiply((Left){query, width, 1}, turned, wide, weights, wide, queries, a->features, wide);
-    hide(a, batch, head, weights);
     turn(value, keys, a->features, turned);
     multiply((Left){slope, width, 1}, turned, wide, slopes, wide, queries, a->features, wide);
     const float *sums = a->sums + (batch * a->heads + head) * queries;

@@ -67,6 +67,6 @@ ALWAYS void join_back(const Joining *j, int64_t token, float *shares) {
         if (j->gain) slope = sharp * (slope * load(j->gain + i) - even - (load(sum + i) - mean) * sharp * along);
         if (j->hidden_slope) store(j->hidden_slope + start + i, slope);
         if (j->drop.rate) slope *= kept(j->drop, start + i);
-        if (j->update_slope) store_as(j->update_slope, start + i, slope, j->half);
+        store_as(j->update_slope, start + i, slope, j->half);
     }
 }
