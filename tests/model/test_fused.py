@@ -150,7 +150,8 @@ def test_masks_differ_from_call_to_call_and_have_no_pattern():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("words", [1, 5, 16, 1000, 6007])
-def test_slopes_equal_softmax_minus_the_label(dtype, words):
+@pytest.mark.parametrize("taught", [False, True])
+def test_slopes_equal_softmax_minus_what_is_to_be_met(dtype, words, taught):
     logits = (8 * draw(33, words)).detach().to(dtype)
     logits[3] *= 1000
     labels = torch.randint(words, (33,), generator=torch.Generator().manual_seed(1))
@@ -158,7 +159,17 @@ def test_slopes_equal_softmax_minus_the_label(dtype, words):
     expected = exact.softmax(-1)
     expected[torch.arange(33), labels] -= 0.9
     assert can_slope(logits)
-    lost = slope_(logits, labels, 0.9)
+    theirs = (8 * draw(33, words, seed=2)).detach().to(dtype) if taught else None
+    if theirs is None:
+        lost, apart = slope_(logits, labels, 0.9)
+        assert not apart.any()
+    else:
+        assert can_slope(logits, theirs)
+        lost, apart = slope_(logits, labels, 0.9, theirs, 0.4)
+        other = theirs.double().softmax(-1)
+        expected -= 0.4 * other
+        mean = exact[torch.arange(33), labels] - (other * exact).sum(-1)
+        torch.testing.assert_close(apart.double(), mean, rtol=1e-4, atol=1e-4)
     close(logits, expected, dtype)
     torch.testing.assert_close(lost.double(), F.cross_entropy(exact, labels, reduction="none"), rtol=1e-5, atol=1e-5)
 
@@ -177,7 +188,7 @@ def test_what_is_no_number_stays_none():
     logits = draw(3, 40).detach()
     logits[1, 5] = torch.nan
     logits[2] = torch.nan
-    lost = slope_(logits, torch.tensor([1, 2, 3]), 1.0)
+    lost, _ = slope_(logits, torch.tensor([1, 2, 3]), 1.0)
     assert lost.isnan().tolist() == [False, True, True]
     assert logits.isnan().all(-1).tolist() == [False, True, True]
 
@@ -246,6 +257,8 @@ def test_what_does_not_fit_is_left_to_torch():
     assert not can_join(draw(2, 32), draw(2, 32), draw(32).bfloat16(), draw(32))
     assert not can_attend(draw(2, 2, 4, 16), draw(1, 1, 4, 16), draw(1, 1, 4, 16))
     assert not can_attend(*(draw(1, 1, 4, 16) for _ in range(2)), draw(1, 1, 4, 8))
+    assert not can_slope(draw(2, 4), draw(2, 4, dtype=torch.bfloat16))
+    assert not can_slope(draw(2, 4), draw(2, 5))
     assert not can_drop(draw(3, 5))
     assert not can_drop(draw(4, 4).double())
 

@@ -52,25 +52,37 @@ def test_agreement_equals_the_formula_of_the_paper_with_gradients(block, strip, 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("share", [0.3, 1.0])
-@pytest.mark.parametrize("known", [1, 5, 23])
 @pytest.mark.parametrize(("block", "strip"), [(1, 1), (100, 50), (1 << 20, 1 << 20)])
-def test_a_teacher_is_met_as_soft_labels_are(smoothing, share, known, block, strip, monkeypatch):
+def test_a_teacher_is_met_as_soft_labels_are(smoothing, share, block, strip, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", block)
     monkeypatch.setattr(module, "STRIP", strip)
     hidden, weight, labels = problem()
-    best = torch.randn(13, 23, dtype=torch.float64).softmax(-1).topk(known)
-    teacher = Teacher(best.indices, best.values, share)
+    teacher = Teacher(torch.randn(13, 4, dtype=torch.float64), torch.randn(23, 4, dtype=torch.float64), share)
     loss, plain = linear_cross_entropy(hidden, weight, labels, smoothing, teacher=teacher)
     found = torch.autograd.grad(3.0 * loss, (hidden, weight))
     sharp = (1 - smoothing) * F.one_hot(labels, 23).double() + smoothing / 23
-    rest = (1 - best.values.sum(-1, keepdim=True)) / max(1, 23 - known)
-    theirs = rest.expand(13, 23).scatter(1, best.indices, best.values)
+    theirs = (teacher.features @ teacher.matrix.T).softmax(-1)
     expected = F.cross_entropy(hidden @ weight.T, (1 - share) * sharp + share * theirs, reduction="sum")
     gradients = torch.autograd.grad(3.0 * expected, (hidden, weight))
     torch.testing.assert_close(loss, expected, atol=1e-10, rtol=0)
     torch.testing.assert_close(plain, F.cross_entropy(hidden @ weight.T, labels, reduction="sum"), atol=1e-10, rtol=0)
     for own, other in zip(found, gradients, strict=True):
         torch.testing.assert_close(own, other, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
+def test_a_teacher_is_met_alike_in_other_formats(dtype, near):
+    hidden, weight, labels = problem()
+    teacher = Teacher(torch.randn(13, 4, dtype=torch.float64), torch.randn(23, 4, dtype=torch.float64), 0.6)
+    exact, _ = linear_cross_entropy(hidden, weight, labels, 0.1, teacher=teacher)
+    slopes = torch.autograd.grad(exact, (hidden, weight))
+    leaves = [each.detach().float().requires_grad_() for each in (hidden, weight)]
+    features = teacher.features.half()  # as they are kept
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        rough, _ = linear_cross_entropy(*leaves, labels, 0.1, teacher=Teacher(features, teacher.matrix.float(), 0.6))
+    assert abs((rough - exact).item()) < near * exact.item()
+    for own, other in zip(torch.autograd.grad(rough, leaves), slopes, strict=True):
+        assert (own - other).norm() < 10 * near * other.norm()
 
 
 def test_gradcheck_in_double_precision():

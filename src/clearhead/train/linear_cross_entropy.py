@@ -18,16 +18,16 @@ STRIP = 1 << 19  # logits that are turned into probabilities together
 
 
 class Teacher(NamedTuple):
-    """What somebody else thinks of the same tokens: the probabilities of some words, the same for each of the others.
+    """What somebody else thinks of the same tokens: a softmax of logits that are a product, as our own are.
 
     Attributes:
-        words: (tokens, k) int64, no word twice in a row.
-        probabilities: (tokens, k), of these words; what they leave to 1 is spread evenly over all others.
+        features: (tokens, width).
+        matrix: (vocab, width); softmax(features matrix^T) are the probabilities.
         share: of the distribution to be met that is the teacher's, 0 to 1.
     """
 
-    words: Tensor
-    probabilities: Tensor
+    features: Tensor
+    matrix: Tensor
     share: float
 
 
@@ -80,38 +80,34 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
         matrix, states = weight.to(dtype), hidden.to(dtype)
-        even = weight.new_full((len(labels),), smoothing)  # of each token's distribution, what all words share evenly
-        own = 1 - smoothing  # what its label has alone
-        taught = None
         if teacher is not None:
-            taught = _Taught.of(teacher, len(weight), weight.dtype)
-            even, own = taught.even + (1 - teacher.share) * even, (1 - teacher.share) * own
-        smoothed, grads = bool(smoothing) or taught is not None, any(ctx.needs_input_grad[:2])
+            teacher = Teacher(teacher.features.to(dtype), teacher.matrix.to(dtype), teacher.share)
+        aim = _Aim.of(smoothing, agreement, 0.0 if teacher is None else teacher.share)
+        grads = any(ctx.needs_input_grad[:2])
         hidden_grad = torch.empty_like(states) if grads else None
         weight_grad = torch.zeros_like(weight) if grads else None
         loss = plain = weight.new_zeros(())
         mean = matrix.mean(dim=0, dtype=weight.dtype)  # (d_model,): gives the mean logit of a token
-        size = _rows(BLOCK, len(weight))
-        room = states.new_empty(min(size, len(labels)), len(weight))  # one for all blocks: fresh memory is slow memory
+        size = _rows(BLOCK, len(weight))  # one room for all blocks: fresh memory is slow memory
+        room = [states.new_empty(min(size, len(labels)), len(weight)) for _ in range(1 if teacher is None else 2)]
         for start in range(0, len(labels), size):
             block = slice(start, start + size)
-            logits = torch.mm(states[block], matrix.T, out=room[: len(labels[block])])  # (block, vocab)
+            logits = torch.mm(states[block], matrix.T, out=room[0][: len(labels[block])])  # (block, vocab)
             right = logits.gather(1, labels[block, None])[:, 0].to(weight.dtype)  # (block,)
-            if taught is not None:
-                loss = loss + taught.lost(block, logits, right)
-            nll, apart = _to_slope(logits, labels[block], right, own, agreement)
-            if taught is not None:
-                taught.teach(block, logits)
+            theirs = None
+            if teacher is not None:
+                theirs = torch.mm(teacher.features[block], teacher.matrix.T, out=room[1][: len(right)])
+            nll, more = _to_slope(logits, labels[block], right, aim, theirs)
             plain = plain + nll.sum()
-            loss = loss + nll.sum() + apart
-            if smoothed:  # -log p averaged over all words, in place of a share of the right one
-                loss = loss + even[block] @ (right - states[block].to(weight.dtype) @ mean)
+            loss = loss + nll.sum() + more
+            if aim.even:  # -log p averaged over all words, in place of a share of the right one
+                loss = loss + aim.even * (right.sum() - (states[block].to(weight.dtype) @ mean).sum())
             if hidden_grad is not None and weight_grad is not None:
                 torch.mm(logits, matrix, out=hidden_grad[block])
                 weight_grad += logits.T @ states[block]
-        if smoothed and hidden_grad is not None and weight_grad is not None:
-            hidden_grad -= torch.outer(even, mean).to(dtype)  # the part of the slope that is the same for every word
-            weight_grad -= even @ states.to(weight.dtype) / len(weight)
+        if aim.even and hidden_grad is not None and weight_grad is not None:
+            hidden_grad -= (aim.even * mean).to(dtype)  # the part of the slope that is the same for every word
+            weight_grad -= aim.even / len(weight) * states.to(weight.dtype).sum(dim=0)
         if grads:
             ctx.save_for_backward(hidden_grad, weight_grad)
             ctx.hidden_dtype = hidden.dtype
@@ -133,42 +129,32 @@ def _rows(logits: int, vocab: int) -> int:
     return max(2, logits // vocab // 2 * 2)
 
 
-class _Taught(NamedTuple):
-    """A teacher's part in the distribution to be met: so much for all words together, and more for some."""
+class _Aim(NamedTuple):
+    """What makes up the distribution to be met, whose shares sum to 1, and what is added to the loss besides."""
 
-    words: Tensor  # (tokens, k)
-    more: Tensor  # (tokens, k)
-    even: Tensor  # (tokens,)
+    own: float  # the label's
+    even: float  # of all words together
+    taught: float  # the teacher's
+    agreement: float
 
     @classmethod
-    def of(cls, teacher: Teacher, vocab: int, dtype: torch.dtype) -> "_Taught":
-        given = teacher.probabilities.to(dtype)
-        each = (1 - given.sum(dim=1)).clamp_min(0) / max(1, vocab - given.shape[1])  # of the other words
-        return cls(teacher.words, teacher.share * (given - each[:, None]), teacher.share * vocab * each)
-
-    def lost(self, block: slice, logits: Tensor, right: Tensor) -> Tensor:
-        """What the loss is more by it: sum m . (z[y] - z)."""
-        apart = right[:, None] - logits.gather(1, self.words[block]).to(right.dtype)
-        return (self.more[block] * apart).sum()
-
-    def teach(self, block: slice, slopes: Tensor) -> None:
-        """Take it from the slopes of a block."""
-        slopes.scatter_add_(1, self.words[block], -self.more[block].to(slopes.dtype))
+    def of(cls, smoothing: float, agreement: float, taught: float) -> "_Aim":
+        return cls((1 - taught) * (1 - smoothing), (1 - taught) * smoothing, taught, agreement)
 
 
-def _to_slope(
-    logits: Tensor, labels: Tensor, right: Tensor, own_share: float, agreement: float
-) -> tuple[Tensor, Tensor]:
-    """Overwrite logits by softmax - own_share one-hot; d loss / d logits is that minus what is the same for all words.
-    Pairs add their own slope.
+def _to_slope(logits: Tensor, labels: Tensor, right: Tensor, aim: _Aim, theirs: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Overwrite logits by softmax - own one-hot - taught softmax(theirs); d loss / d logits is that minus what is the
+    same for all words. Pairs add their own slope.
 
     Returns:
-        -log p of each label (block,), and the distance of pairs; in the dtype of `right`, the labels' logits.
+        -log p of each label (block,), and what the teacher and the distance of pairs add to the loss; in the dtype of
+        `right`, the labels' logits.
     """
-    if not agreement and can_slope(logits):
-        return slope_(logits, labels, own_share).to(right.dtype), right.new_zeros(())
+    if not aim.agreement and can_slope(logits, *(() if theirs is None else (theirs,))):
+        nll, apart = slope_(logits, labels, aim.own, theirs, aim.taught)
+        return nll.to(right.dtype), aim.taught * apart.sum().to(right.dtype)
     size = _rows(STRIP, logits.shape[1])
-    nll, apart = torch.empty_like(right), right.new_zeros(())
+    nll, more = torch.empty_like(right), right.new_zeros(())
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
         rows, row = logits[part], torch.arange(len(labels[part]), device=labels.device)
@@ -177,11 +163,16 @@ def _to_slope(
         nll[part] = -own.log()
         if not own.all():  # a share too small for its format: log p = z - max, as nothing else matters then
             nll[part] = torch.where(own > 0, nll[part], rows.amax(dim=1).to(right.dtype) - right[part])
-        if agreement:
-            apart = apart + _draw_together(rows, share, agreement, right.dtype)
-        share[row, labels[part]] -= own_share
+        if aim.agreement:
+            more = more + _draw_together(rows, share, aim.agreement, right.dtype)
+        if theirs is not None:
+            taught = theirs[part].softmax(dim=1)
+            share.sub_(taught, alpha=aim.taught)
+            expected = taught.mul_(rows).sum(dim=1, dtype=right.dtype)
+            more = more + aim.taught * (right[part] - expected).sum()
+        share[row, labels[part]] -= aim.own
         rows.copy_(share)
-    return nll, apart
+    return nll, more
 
 
 def _draw_together(logits: Tensor, share: Tensor, agreement: float, dtype: torch.dtype) -> Tensor:

@@ -72,11 +72,13 @@ class Slopes(ctypes.Structure):
     """See slopes.h."""
 
     _fields_ = (
-        *((name, address) for name in ("logits", "labels", "lost")),
+        *((name, address) for name in ("logits", "labels", "lost", "theirs", "apart")),
         ("rows", number),
         ("words", number),
         ("own_share", ctypes.c_float),
+        ("their_share", ctypes.c_float),
         ("half", small),
+        ("unused", small),
     )
 
 

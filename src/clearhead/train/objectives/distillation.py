@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from clearhead.bundle import Bundle
 from clearhead.core.errors import ConfigError, ModelError
@@ -26,9 +26,8 @@ class Distillation(Objective):
     """Cross-entropy against (1 - share) of the smoothed label and `share` of the teacher's distribution, at each token.
 
     The teacher reads the same pair, as it is stored and without dropout, once and before the training; what it says is
-    kept in the run folder, 4 bytes for each of `words` and token of the targets (6 from 65,537 words on), and it is not
-    needed again. Of
-    several teachers the mean is taken, which is often better than any of them. A student that is smaller than its
+    kept in the run folder, 2 d_model bytes for each token of the targets and each teacher, and it is not needed again.
+    Of several teachers the mean is taken, which is often better than any of them. A student that is smaller than its
     teachers keeps more of their quality than one that learns from the text alone; one of the same size often becomes
     better than its teacher (Furlanello et al., 2018, arXiv:1805.04770).
 
@@ -36,7 +35,6 @@ class Distillation(Objective):
         teacher: folder of the bundle of an encoder-decoder with the tokenizers of this run, as seen from where the
             command is given; or a list of such folders.
         share: of the teachers.
-        words: the most probable ones, which keep their probabilities; what is left is spread evenly over all others.
         label_smoothing: of the labels' share, what is spread evenly over all words.
 
     Raises:
@@ -51,13 +49,12 @@ class Distillation(Objective):
         *,
         teacher: str | list[str],
         share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5,
-        words: PositiveInt = 64,
         label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1,
     ) -> None:
         self.folders = [Path(each) for each in ([teacher] if isinstance(teacher, str) else teacher)]
         if not self.folders:
             raise ConfigError("no teacher", where="objective.teacher", remedy="name the folder of a trained model")
-        self.share, self.words, self.label_smoothing = share, words, label_smoothing
+        self.share, self.label_smoothing = share, label_smoothing
         self.teachers: list[Bundle] = []
         self.kept: Path | None = None
         self.taught: Taught | None = None
@@ -83,8 +80,7 @@ class Distillation(Objective):
                 require_reach(list(stores), each.longest_target)
             about = {"teacher_sha256": [_sha256(each) for each in self.teachers]}
             tokenizer = self.teachers[0].target
-            asked = [] if rehearsal else models
-            write_taught(self.kept, asked, stores, tokenizer, words=self.words, device=device, about=about)
+            write_taught(self.kept, models, stores, tokenizer, device=device, about=about, rehearsal=rehearsal)
         self.teachers, self.taught = [], Taught(self.kept)
         self.taught.require(target)
 
@@ -96,8 +92,8 @@ class Distillation(Objective):
             raise ModelError("a student learns from the stores of a run only", remedy="start it by clearhead train")
         hidden = read_pairs(model, batch)
         states, labels = hidden[batch.counted], batch.labels[batch.counted]
-        words, probabilities = (each.to(states.device) for each in self.taught.of(batch.rows))
-        teacher = Teacher(words, probabilities, self.share)
+        features, matrix = (each.to(states.device) for each in (self.taught.of(batch.rows), self.taught.matrix))
+        teacher = Teacher(features, matrix, self.share)
         value, plain = smoothed_likelihood(model.head, states, labels, self.label_smoothing, teacher=teacher)
         return Loss(value, batch.tokens, {"nll": plain})
 

@@ -1,12 +1,16 @@
 """What teachers say of each target token of a training, asked once and kept on disk.
 
-Without dropout a model says the same of a sentence in every epoch, so teachers need not be asked again: an update of a
-student takes hardly longer than one without a teacher, however many teachers there are. A folder holds `words.bin` and
-`probabilities.bin` (float16), k numbers for each token, `ends.bin` (int64, where the tokens of each pair end) and
-`taught.json`. It appears as a whole or not at all.
+Without dropout a model says the same of a sentence in every epoch, so teachers need not be asked again. A distribution
+over all words is thousands of numbers for each token; kept are the features from which a teacher's output layer makes
+it, as many as its model is wide, and the matrix of that layer. Several teachers are one wider teacher: their features
+and their matrices stand side by side, the matrices divided by their number, and so its logits are the mean of theirs,
+its probabilities their geometric mean (Hinton et al., 2015, section 1).
+
+A folder holds `features.bin` (float16), `matrix.bin` (float32), `ends.bin` (int64, where the tokens of each pair end)
+and `taught.json`. It appears as a whole or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +20,19 @@ import torch
 from torch import Tensor
 
 from clearhead.core.batching import cut
-from clearhead.core.errors import DataError
+from clearhead.core.errors import DataError, ModelError
 from clearhead.core.files import folder_atomic, read_json, require_space, write_json
 from clearhead.core.progress import track
-from clearhead.data.batches import TranslationBatch, translation_batch
-from clearhead.data.store import Ids, Store, id_type, mapped
+from clearhead.data.batches import translation_batch
+from clearhead.data.store import Ids, Store, mapped
 from clearhead.model import Transformer
 from clearhead.text import Tokenizer
-from clearhead.train.objectives.likelihood import read_pairs
+from clearhead.train.objectives.likelihood import linear_map, read_pairs
 
-Answer = npt.NDArray[Any]  # (labels of a pair, k)
+Features = npt.NDArray[np.float16]  # (labels of a pair, width)
 
-ID_TYPES: dict[str, np.dtype[Any]] = {each: np.dtype(each) for each in ("uint16", "uint32")}
 CHUNK = 8_192  # pairs that are sorted by length together and held at a time
 BUDGET = 4_096  # padded tokens that a teacher reads together
-BLOCK = 1 << 22  # logits of a teacher at a time
 
 
 class Taught:
@@ -38,31 +40,30 @@ class Taught:
 
     Attributes:
         about: what was given to be remembered.
+        matrix: (vocab, width) float32 of the output layer.
     """
 
     def __init__(self, folder: Path) -> None:
         kept = read_json(folder / "taught.json", DataError)
         try:
-            width, dtype = int(kept["words"]), ID_TYPES[kept["dtype"]]
+            width, vocab = int(kept["width"]), int(kept["vocab"])
             self.about, self.folder = dict(kept["about"]), folder
         except (KeyError, TypeError, ValueError) as error:
             raise _unusable(folder, f"{kept!r} in taught.json") from error
         self._ends = _numbers(folder / "ends.bin", np.dtype(np.int64))
-        shape = int(self._ends[-1]) if len(self._ends) else 0, width
-        self._words = _table(folder / "words.bin", dtype, shape)
-        self._probabilities = _table(folder / "probabilities.bin", np.dtype(np.float16), shape)
+        tokens = int(self._ends[-1]) if len(self._ends) else 0
+        self._features = _table(folder / "features.bin", np.dtype(np.float16), (tokens, width))
+        self.matrix = torch.from_numpy(_table(folder / "matrix.bin", np.dtype(np.float32), (vocab, width)).copy())
 
     def require(self, target: Store) -> None:
         """Refuse answers about other targets than those of this store."""
         if not np.array_equal(self._ends, _ends(target)):
             raise _unusable(self.folder, "answers about other texts")
 
-    def of(self, rows: Ids) -> tuple[Tensor, Tensor]:
-        """The most probable words (tokens, k) int64 and their probabilities (tokens, k) float32 of these pairs."""
-        parts = [slice(int(self._ends[row - 1]) if row else 0, int(self._ends[row])) for row in rows.tolist()]
-        words = np.concatenate([self._words[part] for part in parts]).astype(np.int64)
-        probabilities = np.concatenate([self._probabilities[part] for part in parts]).astype(np.float32)
-        return torch.from_numpy(words), torch.from_numpy(probabilities)
+    def of(self, rows: Ids) -> Tensor:
+        """Features of the target tokens of these pairs, (tokens, width) float16."""
+        ends = [(int(self._ends[row - 1]) if row else 0, int(self._ends[row])) for row in rows.tolist()]
+        return torch.from_numpy(np.concatenate([self._features[start:end] for start, end in ends]))
 
 
 def write_taught(
@@ -71,84 +72,82 @@ def write_taught(
     stores: Sequence[Store],
     target: Tokenizer,
     *,
-    words: int,
     device: torch.device,
     about: dict[str, Any],
+    rehearsal: bool = False,
 ) -> None:
-    """Ask all teachers about all pairs; what is kept is the mean of their distributions.
+    """Ask all teachers about all pairs.
 
     Args:
         folder: of what they say.
-        teachers: encoder-decoders with the same vocabularies, in eval mode; none = zeros in the place of answers.
+        teachers: encoder-decoders with the same vocabularies, in eval mode.
         stores: sources and targets without special tokens.
         target: tokenizer that knows the special tokens.
-        words: kept of each token, the most probable ones.
         device: where the teachers work.
         about: to be remembered with it, as JSON.
+        rehearsal: ask nobody; zeros take the room of what would be said.
+
+    Raises:
+        StorageError: there is no room for it.
+        ModelError: a teacher's features are too large for float16, or no numbers.
     """
-    width, dtype, count = min(words, target.vocab_size), id_type(target.vocab_size), len(stores[0])
-    labels = stores[1].tokens + count  # with an end of sentence each
-    remedy = "free some space, or keep fewer objective.words, and continue with --resume"
-    require_space(folder.parent, labels * width * (dtype.itemsize + 2) + 8 * count, "what the teachers say", remedy)
-    files: dict[str, np.dtype[Any]] = {"words.bin": dtype, "probabilities.bin": np.dtype(np.float16)}
-    with folder_atomic(folder) as temporary, track("asking teachers, pair", count) as bar:
-        for name, kind in files.items() if not teachers else ():
-            with open(temporary / name, "wb") as file:
-                file.truncate(labels * width * kind.itemsize)
-        for start in range(0, count, CHUNK) if teachers else ():
+    matrix, ends = _joint_matrix(teachers, target.vocab_size), _ends(stores[1])
+    size = (
+        2 * matrix.shape[1] * (stores[1].tokens + len(ends))
+    )  # of the features, with an end of sentence for each pair
+    remedy = "free some space, or take fewer teachers, and continue with --resume"
+    require_space(folder.parent, size + matrix.nbytes + ends.nbytes, "what the teachers say", remedy)
+    with folder_atomic(folder) as temporary:
+        with open(temporary / "features.bin", "wb") as file:
+            if rehearsal:
+                file.truncate(size)
+            for pairs in () if rehearsal else _chunks(stores):
+                file.writelines(each.tobytes() for each in _asked(teachers, pairs, target, device))
+        matrix.tofile(temporary / "matrix.bin")
+        ends.tofile(temporary / "ends.bin")
+        write_json(temporary / "taught.json", {"width": matrix.shape[1], "vocab": len(matrix), "about": about})
+
+
+def _chunks(stores: Sequence[Store]) -> Iterator[list[list[Ids]]]:
+    """The two sides of so many pairs at a time, with a progress bar."""
+    count = len(stores[0])
+    with track("asking teachers, pair", count) as bar:
+        for start in range(0, count, CHUNK):
             stop = min(count, start + CHUNK)
-            pairs = [[store[row] for row in range(start, stop)] for store in stores]
-            for (name, kind), answers in zip(
-                files.items(), _asked(teachers, pairs, target, width, device), strict=True
-            ):
-                with open(temporary / name, "ab") as file:
-                    file.writelines(each.astype(kind).tobytes() for each in answers)
+            yield [[store[row] for row in range(start, stop)] for store in stores]
             bar(stop)
-        _ends(stores[1]).tofile(temporary / "ends.bin")
-        write_json(temporary / "taught.json", {"words": width, "dtype": dtype.name, "about": about})
-
-
-def _asked(
-    teachers: Sequence[Transformer],
-    pairs: list[list[Ids]],
-    tokenizer: Tokenizer,
-    width: int,
-    device: torch.device,
-) -> tuple[list[Answer], list[Answer]]:
-    """The most probable words of each pair, (its labels, width), and their probabilities."""
-    sizes = [max(len(source), len(target)) + 1 for source, target in zip(*pairs, strict=True)]
-    order = sorted(range(len(sizes)), key=lambda index: (len(pairs[1][index]), sizes[index]))
-    pad, bos, eos = (tokenizer.need(each) for each in ("pad", "bos", "eos"))
-    words, probabilities = ([np.empty((0, width))] * len(sizes) for _ in range(2))
-    for part in cut([sizes[index] for index in order], BUDGET):
-        source, target = ([side[index] for index in order[part]] for side in pairs)
-        batch = translation_batch(source, target, pad=pad, bos=bos, eos=eos).to(device)
-        best = _best(teachers, batch, width, tokenizer.vocab_size)
-        ends = np.cumsum([len(each) + 1 for each in target])[:-1]
-        found = zip(*(np.split(each, ends) for each in best), strict=True)
-        for index, (own_words, own_probabilities) in zip(order[part], found, strict=True):
-            words[index], probabilities[index] = own_words, own_probabilities
-    return words, probabilities
 
 
 @torch.no_grad()
-def _best(teachers: Sequence[Transformer], batch: TranslationBatch, width: int, vocab: int) -> tuple[Answer, Answer]:
-    """The best words by the mean of the teachers' distributions, (labels, width), and their probabilities.
+def _joint_matrix(teachers: Sequence[Transformer], vocab: int) -> npt.NDArray[np.float32]:
+    """(vocab, sum of widths): its product with all features is the mean of the teachers' logits."""
+    parts = []
+    for teacher in teachers:
+        nothing = torch.zeros(0, teacher.config.d_model, device=teacher.head.matrix.device)
+        parts.append(linear_map(teacher.head, nothing)[1][:vocab])  # a table may have more rows than there are words
+    return (torch.cat(parts, dim=1) / len(teachers)).float().cpu().numpy()
 
-    Labels go through in blocks: all logits of a batch would be far larger than the model.
-    """
-    hidden = [read_pairs(each, batch)[batch.counted] for each in teachers]
-    words, probabilities = [], []
-    for start in range(0, len(hidden[0]), max(1, BLOCK // vocab)):
-        part = slice(start, start + max(1, BLOCK // vocab))
-        mean = torch.zeros((), device=batch.source.device)
-        for teacher, states in zip(teachers, hidden, strict=True):
-            logits = teacher.logits(states[part])[:, :vocab]  # a table may have more rows than there are words
-            mean = mean + logits.float().softmax(dim=-1) / len(teachers)
-        best = mean.topk(width)
-        words.append(best.indices.cpu().numpy().astype(id_type(vocab)))
-        probabilities.append(best.values.cpu().numpy().astype(np.float16))
-    return np.concatenate(words), np.concatenate(probabilities)
+
+@torch.no_grad()
+def _asked(
+    teachers: Sequence[Transformer], pairs: list[list[Ids]], tokenizer: Tokenizer, device: torch.device
+) -> list[Features]:
+    """What all teachers say of each pair, (its labels, sum of widths)."""
+    sizes = [max(len(source), len(target)) + 1 for source, target in zip(*pairs, strict=True)]
+    order = sorted(range(len(sizes)), key=lambda index: (len(pairs[1][index]), sizes[index]))
+    pad, bos, eos = (tokenizer.need(each) for each in ("pad", "bos", "eos"))
+    features: list[Features] = [np.empty((0, 0), np.float16)] * len(sizes)
+    for part in cut([sizes[index] for index in order], BUDGET):
+        source, target = ([side[index] for index in order[part]] for side in pairs)
+        batch = translation_batch(source, target, pad=pad, bos=bos, eos=eos).to(device)
+        said = [linear_map(each.head, read_pairs(each, batch)[batch.counted])[0] for each in teachers]
+        kept = torch.cat(said, dim=1).to(torch.float16)
+        if not kept.isfinite().all():
+            raise ModelError("a teacher's features are too large for float16, or no numbers", remedy="take another one")
+        ends = np.cumsum([len(each) + 1 for each in target])[:-1]
+        for index, own in zip(order[part], np.split(kept.cpu().numpy(), ends), strict=True):
+            features[index] = own
+    return features
 
 
 def _ends(target: Store) -> Ids:

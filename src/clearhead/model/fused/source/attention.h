@@ -21,8 +21,6 @@ typedef struct {
     int32_t unused;
 } Attention;
 
-ALWAYS int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
-
 ALWAYS char *row_at(Rows rows, int64_t batch, int64_t head, int64_t row) {
     int64_t index = batch * rows.batch + head * rows.head + row * rows.row;
     return (char *)rows.at + index * (rows.half ? sizeof(uint16_t) : sizeof(float));

@@ -55,7 +55,7 @@ static void slope_share(const Slopes *slopes, float *work, int64_t size) {
 
 /* All rows; returns 1 if there is no memory, else 0. */
 int64_t clearhead_slopes(const Slopes *slopes, int64_t threads) {
-    int64_t size = padded(slopes->words);
+    int64_t size = 2 * padded(slopes->words);
     float *work = aligned_alloc(64, size * threads * sizeof(float));
     if (!work) return 1;
     TOGETHER(threads, slope_share(slopes, work, size));

@@ -6,6 +6,9 @@
 typedef uint16_t Shorts __attribute__((vector_size(32)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 
+/* Made up to whole vectors. */
+ALWAYS int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
+
 ALWAYS Floats widened(Shorts bits) { return (Floats)(__builtin_convertvector(bits, Words) << 16); }
 
 /* To the nearest, ties to even; no-numbers stay no-numbers. */
