@@ -10,8 +10,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clearhead.model import ModelConfig, Transformer
 from clearhead.model.attention import short
-from clearhead.model.fused import attend, can_attend, can_drop, can_join, can_slope, drop, join, slope_
+from clearhead.model.fused import (
+    attend,
+    can_attend,
+    can_drop,
+    can_join,
+    can_norm,
+    can_rotate,
+    can_slope,
+    drop,
+    join,
+    rms_norm,
+    rotate,
+    slope_,
+)
 from clearhead.model.fused import library as fused_library
+from clearhead.model.position.rotary import Rotary
 from clearhead.model.residual import base
 
 needs_compiler = pytest.mark.skipif(fused_library.library() is None, reason=fused_library.why_not() or "")
@@ -28,6 +42,9 @@ def close(own, other, dtype):
 
 
 def hidden_pairs(kind, batch, heads, queries, keys):
+    if kind == "window":  # blocks before and behind that no query of a block sees
+        far = torch.arange(keys) - torch.arange(queries)[:, None] - (keys - queries)
+        return ((far <= 0) & (far > -5))[None, None]
     if kind == "open":
         return None
     if kind == "causal":
@@ -39,9 +56,18 @@ def hidden_pairs(kind, batch, heads, queries, keys):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("mask", ["open", "causal", "padding", "any"])
+@pytest.mark.parametrize("mask", ["open", "causal", "window", "padding", "any"])
 @pytest.mark.parametrize(
-    "sizes", [(1, 1, 1, 1, 1), (3, 2, 20, 20, 32), (2, 3, 7, 33, 20), (2, 2, 45, 17, 64), (1, 2, 9, 128, 8)]
+    "sizes",
+    [
+        (1, 1, 1, 1, 1),
+        (3, 2, 20, 20, 32),
+        (2, 3, 7, 33, 20),
+        (2, 2, 45, 17, 64),
+        (1, 2, 9, 128, 8),
+        (1, 2, 256, 256, 64),
+        (1, 1, 70, 91, 16),
+    ],
 )
 def test_attention_equals_the_math_kernel(dtype, mask, sizes):
     batch, heads, queries, keys, features = sizes
@@ -97,7 +123,7 @@ def test_joining_equals_torch_with_the_same_mask(dtype, normed, rate, shape):
     torch.manual_seed(7)
     mask = drop(torch.ones(shape), rate) if rate else torch.ones(shape)
     torch.manual_seed(7)
-    own = join(hidden, update, rate, gain, bias, 1e-5)
+    own = join(hidden, update, rate, 1e-5, gain, bias)
     leaves = [each for each in (hidden, update, gain, bias) if each is not None]
     exact = [each.detach().double().requires_grad_() for each in leaves]
     other = exact[0] + exact[1] * mask.double()
@@ -111,6 +137,58 @@ def test_joining_equals_torch_with_the_same_mask(dtype, normed, rate, shape):
     ):
         assert one.dtype == leaf.dtype
         torch.testing.assert_close(one.double(), two, rtol=TOLERANCE[leaf.dtype], atol=TOLERANCE[leaf.dtype] * 10)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("shape", [(1, 16), (5, 7, 48), (2, 3000, 32)])
+def test_root_mean_square_norms_equal_torch(rate, shape):
+    hidden, update, gain = draw(*shape), draw(*shape, seed=1), draw(shape[-1], seed=2)
+    assert can_norm(hidden, gain)
+    torch.manual_seed(7)
+    mask = drop(torch.ones(shape), rate) if rate else torch.ones(shape)
+    torch.manual_seed(7)
+    exact = [each.detach().double().requires_grad_() for each in (hidden, update, gain)]
+    pairs = {
+        join(hidden, update, rate, 1e-5, gain): (exact[0] + exact[1] * mask, (0, 1, 2)),
+        rms_norm(hidden, gain, 1e-5): (exact[0], (0, 2)),
+    }
+    slope = draw(*shape, seed=4).detach()
+    for own, (total, used) in pairs.items():
+        other = F.rms_norm(total, shape[-1:], exact[2], 1e-5)
+        close(own, other, torch.float32)
+        leaves = [(hidden, update, gain)[index] for index in used]
+        found = torch.autograd.grad(own, leaves, slope)
+        expected = torch.autograd.grad(other, [exact[index] for index in used], slope.double())
+        for one, two in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.double(), two, rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batched", [False, True])
+def test_rotation_equals_torch_forward_and_backward(dtype, batched):
+    states = draw(3, 9, 2, 64, dtype=dtype).transpose(1, 2)  # (batch, heads, rows, features)
+    own, partner = (draw(3 if batched else 1, 1, 9, 64, dtype=dtype, seed=seed).detach() for seed in (1, 2))
+    assert can_rotate(states, own, partner)
+    turned = rotate(states, own, partner)
+    exact = states.detach().double().requires_grad_()
+    other = exact * own.double() + exact.roll(32, dims=-1) * partner.double()
+    close(turned, other, dtype)
+    slope = draw(3, 2, 9, 64, seed=5).detach().to(dtype)
+    for given in (slope, slope.transpose(2, 3).contiguous().transpose(2, 3)):
+        (one,), (two,) = (
+            torch.autograd.grad(out, [leaf], given.to(out.dtype), retain_graph=True)
+            for out, leaf in ((turned, states), (other, exact))
+        )
+        close(one, two, dtype)
+
+
+@pytest.mark.parametrize("place", ["lowest", "highest"])
+def test_rotary_positions_turn_alike_with_and_without(place, monkeypatch):
+    rope, states = Rotary(128, 2, 64, 9), draw(3, 2, 9, 64)
+    turns = rope.turns(torch.arange(9)[None] + (0 if place == "lowest" else 5000), torch.float32)
+    own = rope.rotate(states, turns)
+    assert type(own.grad_fn).__name__ == "_RotateBackward"
+    close(own, rope.rotate(states.detach(), turns), torch.float32)  # where no gradient is wanted torch does it
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -250,7 +328,7 @@ def test_who_watches_a_part_sees_it(monkeypatch):
 def test_what_does_not_fit_is_left_to_torch():
     double, wide = draw(2, 2, 4, 16).double(), draw(1, 1, 4, 16).expand(1, 1, 4, 16)
     assert not can_attend(double, double, double)
-    assert not can_attend(wide, draw(1, 1, 129, 16), draw(1, 1, 129, 16))
+    assert not can_attend(wide, draw(1, 1, 257, 16), draw(1, 1, 257, 16))
     assert not can_join(draw(2, 24), draw(2, 24))
     assert not can_join(draw(2, 32, dtype=torch.bfloat16), draw(2, 32, dtype=torch.bfloat16))
     assert not can_join(draw(2, 32), draw(1, 32))
@@ -259,15 +337,22 @@ def test_what_does_not_fit_is_left_to_torch():
     assert not can_attend(*(draw(1, 1, 4, 16) for _ in range(2)), draw(1, 1, 4, 8))
     assert not can_slope(draw(2, 4), draw(2, 4, dtype=torch.bfloat16))
     assert not can_slope(draw(2, 4), draw(2, 5))
+    tables = draw(1, 1, 4, 32).detach(), draw(1, 1, 4, 32).detach()
+    assert can_rotate(draw(2, 2, 4, 32), *tables)
+    assert not can_rotate(draw(2, 2, 4, 32).detach(), *tables)
+    assert not can_rotate(draw(2, 2, 4, 48), *(each.repeat(1, 1, 1, 2)[..., :48] for each in tables))
+    assert not can_rotate(draw(2, 2, 5, 32), *tables)
+    assert not can_rotate(draw(2, 2, 4, 32), tables[0], tables[1].bfloat16())
+    assert not can_norm(draw(2, 32), draw(32).double())
     assert not can_drop(draw(3, 5))
     assert not can_drop(draw(4, 4).double())
 
 
 def test_structures_have_the_sizes_of_c():
-    sizes = (ctypes.c_int64 * 3)()
+    sizes = (ctypes.c_int64 * 4)()
     fused_library.library().clearhead_fused_sizes(sizes)
-    names = (fused_library.Attention, fused_library.Joining, fused_library.Slopes)
-    assert list(sizes) == [ctypes.sizeof(each) for each in names]
+    names = ("Attention", "Joining", "Slopes", "Rotation")
+    assert list(sizes) == [ctypes.sizeof(getattr(fused_library, each)) for each in names]
 
 
 def test_the_source_has_no_warnings():

@@ -20,9 +20,10 @@ def test_device_format_processes_and_kernels_are_told(tiny, kind):
     recipe = tiny(f"train.parallel={kind}", "train.precision=auto", "train.recompute=true")
     machine = Machine(CPU, torch.bfloat16, 3)
     told = machine.told(recipe, recipe.model, parallel_of(Choice(kind=kind), World(0, 2)))
-    in_c = "in C up to 128 keys, " if library() else ""
-    expected = f"cpu, bfloat16 (auto), 2 processes x 3 threads ({kind}), attention dot ({in_c}own kernel up to 512 keys"
-    assert told.startswith(expected)
+    own = "in C, with biases by an own kernel," if library() else "own kernel"
+    assert told.startswith(
+        f"cpu, bfloat16 (auto), 2 processes x 3 threads ({kind}), attention dot ({own} up to 256 keys"
+    )
     assert told.endswith(f"adam, memory from {allocator()}, recomputing blocks")
 
 

@@ -10,8 +10,7 @@ from clearhead.core.devices import Shape, bfloat16_gain, cores, pick_dtype
 from clearhead.core.errors import CheckpointError
 from clearhead.core.files import read_json, write_json
 from clearhead.model import ModelConfig, Transformer
-from clearhead.model.attention.short import LONGEST
-from clearhead.model.fused.attention import LONGEST as IN_C
+from clearhead.model.fused import LONGEST
 from clearhead.model.fused.library import why_not
 from clearhead.train.parallel import Parallel
 from clearhead.train.recipe import Recipe
@@ -71,8 +70,8 @@ def attention_kernel(config: ModelConfig, device: torch.device) -> str:
 def dot_kernels(device: torch.device) -> str:
     """What scaled dot-product attention runs on in training."""
     if device.type == "cpu":
-        in_c = f"in C up to {IN_C} keys, " if why_not() is None else ""
-        return f"{in_c}own kernel up to {LONGEST} keys, torch's fused one beyond"
+        own = "in C, with biases by an own kernel," if why_not() is None else "own kernel"
+        return f"{own} up to {LONGEST} keys, torch's fused one beyond"
     return "torch's fused kernels"
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearhead.model.fused import attend, can_attend
-
-LONGEST = 512  # keys; beyond, the memory that the fused kernel saves matters more
+from clearhead.model.fused import LONGEST, attend, can_attend
 
 
 def is_short(query: Tensor, key: Tensor) -> bool:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from clearhead.model.fused.library import Attention, Rows, library, ready, threads_for
+from clearhead.model.fused.library import Attention, Rows, by_rows, library, ready, rows_like, threads_for
 
-LONGEST = 128  # keys; longer texts were not measured, and PyTorch's matrix products gain with the length
+LONGEST = 256  # keys; beyond, PyTorch's products in bfloat16 gain more than the cache does (docs/log.md)
 
 
 def can_attend(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -38,8 +38,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, sc
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, scale: float) -> Tensor:
-        query, key, value = (_by_rows(each) for each in (query, key, value))
-        out = _rows_like(query, value.dtype)
+        query, key, value = (by_rows(each) for each in (query, key, value))
+        out = rows_like(query, value.dtype)
         sums = query.new_empty(query.shape[:3], dtype=torch.float32)
         call = _call(query, key, value, allowed, sums, scale)
         call.out = Rows.of(out)
@@ -52,8 +52,8 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, allowed, sums = ctx.saved_tensors
-        slope = _by_rows(slope)
-        slopes = [_rows_like(each, each.dtype) for each in (query, key, value)]
+        slope = by_rows(slope)
+        slopes = [rows_like(each, each.dtype) for each in (query, key, value)]
         call = _call(query, key, value, allowed, sums, ctx.scale)
         call.slope = Rows.of(slope)
         call.query_slope, call.key_slope, call.value_slope = map(Rows.of, slopes)
@@ -78,14 +78,3 @@ def _run(call: Attention, *, back: bool) -> None:
     threads = threads_for(call.batch * call.heads * call.queries * call.features)
     if compiled.clearhead_attend(byref(call), back, threads):
         raise MemoryError("no memory for the scores of an attention")
-
-
-def _by_rows(states: Tensor) -> Tensor:
-    """The same with features side by side."""
-    return states if states.stride(3) == 1 else states.contiguous()
-
-
-def _rows_like(states: Tensor, dtype: torch.dtype) -> Tensor:
-    """(batch, heads, rows, features), in memory (batch, rows, heads, features): joining the heads costs nothing."""
-    batch, heads, rows, features = states.shape
-    return states.new_empty(batch, rows, heads, features, dtype=dtype).transpose(1, 2)

@@ -50,6 +50,21 @@ class Attention(ctypes.Structure):
     )
 
 
+class Rotation(ctypes.Structure):
+    """See rotating.h."""
+
+    _fields_ = (
+        ("states", Rows),
+        ("out", Rows),
+        ("own", address),
+        ("partner", address),
+        ("table_batch", number),
+        *((name, number) for name in ("batch", "heads", "rows", "features")),
+        ("table_half", small),
+        ("back", small),
+    )
+
+
 class Joining(ctypes.Structure):
     """See joining.h."""
 
@@ -90,6 +105,7 @@ def library() -> ctypes.CDLL | None:
         found.clearhead_attend.argtypes, found.clearhead_attend.restype = [address, number, number], number
         found.clearhead_join.argtypes, found.clearhead_join.restype = [address, number, number], None
         found.clearhead_slopes.argtypes, found.clearhead_slopes.restype = [address, number], number
+        found.clearhead_rotate.argtypes, found.clearhead_rotate.restype = [address, number], None
         found.clearhead_fused_sizes.argtypes, found.clearhead_fused_sizes.restype = [address], None
     return found
 
@@ -103,6 +119,17 @@ def ready(*tensors: Tensor) -> bool:
     """Whether these can be worked on: on a CPU, in float32 or bfloat16, not while a graph is traced."""
     plain = all(each.device.type == "cpu" and each.dtype in DTYPES for each in tensors)
     return plain and not torch.compiler.is_compiling() and library() is not None
+
+
+def by_rows(states: Tensor) -> Tensor:
+    """The same with features side by side."""
+    return states if states.stride(3) == 1 else states.contiguous()
+
+
+def rows_like(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """(batch, heads, rows, features), in memory (batch, rows, heads, features): joining the heads costs nothing."""
+    batch, heads, rows, features = states.shape
+    return states.new_empty(batch, rows, heads, features, dtype=dtype).transpose(1, 2)
 
 
 def threads_for(elements: int) -> int:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clearhead.model.fused import can_norm, rms_norm
 from clearhead.model.norm.base import NORMS, Norm
 
 
@@ -17,4 +18,6 @@ class RMSNorm(Norm):
         self.weight = nn.Parameter(torch.ones(features))
 
     def forward(self, hidden: Tensor, valid: Tensor | None = None) -> Tensor:
+        if self.training and can_norm(hidden, self.weight):
+            return rms_norm(hidden, self.weight, self.epsilon)
         return F.rms_norm(hidden, self.weight.shape, self.weight, self.epsilon)

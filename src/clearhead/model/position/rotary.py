@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clearhead.core.errors import ConfigError
 from clearhead.core.registry import Choice
+from clearhead.model.fused import can_rotate, rotate
 from clearhead.model.position.base import POSITIONS, Position
 from clearhead.model.position.scaling import SCALINGS
 
@@ -71,6 +72,8 @@ class Rotary(Position):
 
     def _turned(self, states: Tensor, own: Tensor, partner: Tensor) -> Tensor:
         """(left, right) -> (left * cosine - right * sine, right * cosine + left * sine) of each pair."""
+        if self.layout == "halves" and can_rotate(states, own, partner):
+            return rotate(states, own, partner)
         _, swap = LAYOUTS[self.layout]
         return torch.addcmul(states * own, swap(states), partner)
 

@@ -11,6 +11,7 @@ from clearhead.model.dropout import Dropout
 from clearhead.model.fused import can_join, join
 from clearhead.model.norm import NoNorm, Norm
 from clearhead.model.norm.layernorm import LayerNorm
+from clearhead.model.norm.rmsnorm import RMSNorm
 
 NewNorm = Callable[[], Norm]
 Sublayer = Callable[[Tensor], Tensor]
@@ -56,11 +57,11 @@ class Residual(nn.Module):
 
     def normed(self, hidden: Tensor, update: Tensor, valid: Tensor | None) -> Tensor:
         """norm(hidden + dropout(update)); see `forward`."""
-        fits = self.training and type(self.norm) is LayerNorm and not watched(self.norm, self.dropout)
-        norm = cast(LayerNorm, self.norm)
-        if fits and can_join(hidden, update, norm.weight, norm.bias):
+        fits = self.training and type(self.norm) in (LayerNorm, RMSNorm) and not watched(self.norm, self.dropout)
+        weights = tuple(self.norm.parameters()) if fits else ()  # gain, bias
+        if fits and can_join(hidden, update, *weights):
             rate = self.dropout.rate if self.dropout.training else 0.0
-            return join(hidden, update, rate, norm.weight, norm.bias, norm.epsilon)
+            return join(hidden, update, rate, cast(LayerNorm | RMSNorm, self.norm).epsilon, *weights)
         joined: Tensor = self.norm(hidden + self.dropout(update), valid)
         return joined
 

@@ -100,20 +100,42 @@ ALWAYS Ints shown(const Attention *a, const uint8_t *seen, int64_t key) {
     return __builtin_convertvector(bytes, Ints) != 0;
 }
 
-/* Scores (queries, padded keys) times scale; what is not seen, and what is too much, -inf. */
-ALWAYS void hide(const Attention *a, int64_t batch, int64_t head, float *scores) {
-    int64_t wide = padded(a->keys), open = a->seen ? 0 : a->keys / LANES * LANES;
-    const uint8_t *seen = a->seen ? a->seen + batch * a->seen_batch + head * a->seen_head : NULL;
-    for (int64_t row = 0; row < a->queries; row++, scores += wide) {
-        for (int64_t key = 0; key < wide; key += LANES) {
+/* One more than the last key that a query sees; 0 = none. */
+ALWAYS int64_t reach(const Attention *a, const uint8_t *seen) {
+    int64_t keys = a->keys;
+    if (!seen) return keys;
+    if (a->seen_column == 1) {
+        for (uint64_t eight = 0; keys >= 8; keys -= 8) {
+            memcpy(&eight, seen + keys - 8, sizeof eight);
+            if (eight) break;
+        }
+    }
+    while (keys && !seen[(keys - 1) * a->seen_column]) keys--;
+    return keys;
+}
+
+/* Scores (rows, padded keys), times scale, of some queries from `row` on; what is not seen is -inf. Returns how many keys
+   they see at most, made up to whole vectors; what lies beyond is not written. */
+ALWAYS int64_t score(
+    const Attention *a, int64_t batch, int64_t head, int64_t row, int64_t rows, const float *query, const float *turned,
+    float *scores
+) {
+    int64_t wide = padded(a->keys), width = padded(a->features), open = a->seen ? 0 : a->keys / LANES * LANES, last = 0;
+    const uint8_t *seen = a->seen ? a->seen + batch * a->seen_batch + head * a->seen_head + row * a->seen_row : NULL;
+    for (int64_t i = 0; i < rows && last < a->keys; i++) last = most(last, reach(a, seen ? seen + i * a->seen_row : NULL));
+    last = padded(last);
+    multiply((Left){query + row * width, width, 1}, turned, wide, scores, wide, rows, a->features, last);
+    for (int64_t i = 0; i < rows; i++, scores += wide) {
+        for (int64_t key = 0; key < last; key += LANES) {
             Floats vector = a->scale * load(scores + key);
             if (key >= open) {
-                Ints kept = shown(a, seen ? seen + row * a->seen_row : NULL, key);
+                Ints kept = shown(a, seen ? seen + i * a->seen_row : NULL, key);
                 vector = (Floats)(((Ints)vector & kept) | ((Ints)all(-INFINITY) & ~kept));
             }
             store(scores + key, vector);
         }
     }
+    return last;
 }
 
 /* A row of scores as weights; returns the log of the sum, +inf where nothing is seen, whose weights are 0. */
@@ -140,58 +162,77 @@ ALWAYS float weigh(float *scores, int64_t wide) {
 /* Floats that a thread needs. */
 ALWAYS int64_t room(const Attention *a, int back) {
     int64_t wide = padded(a->keys), width = padded(a->features), longer = most(a->queries, a->keys);
-    return (back ? 8 : 4) * longer * width + 2 * width * wide + 2 * a->queries * wide;
+    if (!back) return 4 * longer * width + width * wide + LANES * wide;
+    return 5 * longer * width + 2 * width * wide + 2 * a->queries * wide + a->queries;
 }
 
-/* Queries and keys of a head as float32, and their scores, times scale and masked; `turned` is room for the keys. */
-ALWAYS void score(const Attention *a, int64_t batch, int64_t head, float *query, float *key, float *turned, float *scores) {
-    int64_t wide = padded(a->keys), width = padded(a->features);
-    gather(a->query, batch, head, a->queries, a->features, query);
-    gather(a->key, batch, head, a->keys, a->features, key);
-    turn(key, a->keys, a->features, turned);
-    multiply((Left){query, width, 1}, turned, wide, scores, wide, a->queries, a->features, wide);
-    hide(a, batch, head, scores);
-}
-
+/* 16 queries at a time, of which there may be fewer: no product reaches beyond the last key that one of them sees. */
 static void attend(const Attention *a, int64_t batch, int64_t head, float *work) {
     int64_t queries = a->queries, keys = a->keys, wide = padded(keys), width = padded(a->features);
     float *query = work, *key = query + queries * width, *value = key + keys * width, *turned = value + keys * width;
-    float *scores = turned + width * wide, *out = scores + queries * wide;
-    score(a, batch, head, query, key, turned, scores);
+    float *scores = turned + width * wide, *out = scores + LANES * wide;
+    gather(a->query, batch, head, queries, a->features, query);
+    gather(a->key, batch, head, keys, a->features, key);
     gather(a->value, batch, head, keys, a->features, value);
+    turn(key, keys, a->features, turned);
     float *sums = a->sums + (batch * a->heads + head) * queries;
-    for (int64_t row = 0; row < queries; row++) sums[row] = weigh(scores + row * wide, wide);
-    multiply((Left){scores, wide, 1}, value, width, out, width, queries, keys, width);
+    for (int64_t row = 0; row < queries; row += LANES) {
+        int64_t rows = least(LANES, queries - row);
+        int64_t last = score(a, batch, head, row, rows, query, turned, scores);
+        for (int64_t i = 0; i < rows; i++) sums[row + i] = weigh(scores + i * wide, last);
+        multiply((Left){scores, wide, 1}, value, width, out + row * width, width, rows, least(last, keys), width);
+    }
     scatter(a->out, batch, head, queries, a->features, out);
+}
+
+/* Weights of a row from its scores, and from slopes of the weights those of the scores; both are 0 beyond `last`. */
+ALWAYS void back(const Attention *a, float sum, float *weights, float *slopes, int64_t last) {
+    Floats together = all(0);
+    for (int64_t column = 0; column < last; column += LANES) {
+        Floats weight = power(load(weights + column) - sum);
+        store(weights + column, weight);
+        together += weight * load(slopes + column);
+    }
+    float mean = total(together);
+    for (int64_t column = 0; column < last; column += LANES)
+        store(slopes + column, a->scale * load(weights + column) * (load(slopes + column) - mean));
+    int64_t left = (padded(a->keys) - last) * sizeof(float);
+    memset(weights + last, 0, left), memset(slopes + last, 0, left);
 }
 
 static void attend_back(const Attention *a, int64_t batch, int64_t head, float *work) {
     int64_t queries = a->queries, keys = a->keys, wide = padded(keys), width = padded(a->features);
-    float *query = work, *key = query + queries * width, *value = key + keys * width, *slope = value + keys * width;
-    float *turned = slope + queries * width, *weights = turned + width * wide, *slopes = weights + queries * wide;
-    float *made = slopes + queries * wide;
-    score(a, batch, head, query, key, turned, weights);
-    gather(a->value, batch, head, keys, a->features, value);
+    float *query = work, *slope = query + queries * width, *key = slope + queries * width, *value = key + keys * width;
+    float *made = value + keys * width, *turned_key = made + most(queries, keys) * width;
+    float *turned_value = turned_key + width * wide, *weights = turned_value + width * wide;
+    float *slopes = weights + queries * wide, *lasts = slopes + queries * wide; /* lasts: what `score` returned */
+    gather(a->query, batch, head, queries, a->features, query);
     gather(a->slope, batch, head, queries, a->features, slope);
-    turn(value, keys, a->features, turned);
-    multiply((Left){slope, width, 1}, turned, wide, slopes, wide, queries, a->features, wide);
+    gather(a->key, batch, head, keys, a->features, key);
+    gather(a->value, batch, head, keys, a->features, value);
+    turn(key, keys, a->features, turned_key);
+    turn(value, keys, a->features, turned_value);
     const float *sums = a->sums + (batch * a->heads + head) * queries;
-    for (int64_t row = 0; row < queries; row++) {
+    for (int64_t row = 0; row < queries; row += LANES) {
+        int64_t rows = least(LANES, queries - row);
         float *own = weights + row * wide, *other = slopes + row * wide;
-        Floats together = all(0);
-        for (int64_t column = 0; column < wide; column += LANES) {
-            Floats weight = power(load(own + column) - sums[row]);
-            store(own + column, weight);
-            together += weight * load(other + column);
-        }
-        float mean = total(together);
-        for (int64_t column = 0; column < wide; column += LANES)
-            store(other + column, a->scale * load(own + column) * (load(other + column) - mean));
+        int64_t last = score(a, batch, head, row, rows, query, turned_key, own);
+        multiply((Left){slope + row * width, width, 1}, turned_value, wide, other, wide, rows, a->features, last);
+        for (int64_t i = 0; i < rows; i++) back(a, sums[row + i], own + i * wide, other + i * wide, last);
+        multiply((Left){other, wide, 1}, key, width, made + row * width, width, rows, least(last, keys), width);
+        lasts[row / LANES] = last;
     }
-    multiply((Left){weights, 1, wide}, slope, width, made, width, keys, queries, width);
-    scatter(a->value_slope, batch, head, keys, a->features, made);
-    multiply((Left){slopes, wide, 1}, key, width, made, width, queries, keys, width);
     scatter(a->query_slope, batch, head, queries, a->features, made);
-    multiply((Left){slopes, 1, wide}, query, width, made, width, keys, queries, width);
-    scatter(a->key_slope, batch, head, keys, a->features, made);
+    for (int from_value = 0; from_value < 2; from_value++) {
+        const float *left = from_value ? weights : slopes, *right = from_value ? slope : query;
+        for (int64_t column = 0; column < keys; column += LANES) {
+            int64_t first = 0; /* the first queries that see one of these keys */
+            while (first < queries && lasts[first / LANES] <= column) first += LANES;
+            first = least(first, queries);
+            Left here = {left + first * wide + column, 1, wide};
+            float *to = made + column * width;
+            multiply(here, right + first * width, width, to, width, least(LANES, keys - column), queries - first, width);
+        }
+        scatter(from_value ? a->value_slope : a->key_slope, batch, head, keys, a->features, made);
+    }
 }

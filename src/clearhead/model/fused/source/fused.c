@@ -4,6 +4,7 @@
 #include "../../packing/step/team.h"
 #include "attention.h"
 #include "joining.h"
+#include "rotating.h"
 #include "slopes.h"
 
 static void attend_share(const Attention *attention, int64_t back, float *work, int64_t size) {
@@ -24,6 +25,16 @@ int64_t clearhead_attend(const Attention *attention, int64_t back, int64_t threa
     TOGETHER(threads, attend_share(attention, back, work, size));
     free(work);
     return 0;
+}
+
+static void rotate_share(const Rotation *rotation) {
+    Span own = share(me(), rotation->batch * rotation->heads, 1);
+    for (int64_t each = own.from; each < own.to; each++) rotate(rotation, each / rotation->heads, each % rotation->heads);
+}
+
+/* All heads. */
+void clearhead_rotate(const Rotation *rotation, int64_t threads) {
+    TOGETHER(threads, rotate_share(rotation));
 }
 
 static void join_share(const Joining *joining) {
@@ -65,4 +76,5 @@ int64_t clearhead_slopes(const Slopes *slopes, int64_t threads) {
 
 void clearhead_fused_sizes(int64_t *sizes) {
     sizes[0] = sizeof(Attention), sizes[1] = sizeof(Joining), sizes[2] = sizeof(Slopes);
+    sizes[3] = sizeof(Rotation);
 }

@@ -1,4 +1,5 @@
-/* norm(hidden + dropout(update)) of each token, and its gradients: layer normalisation (Ba et al., 2016), or no norm. */
+/* norm(hidden + dropout(update)) of each token, and its gradients: layer normalisation (Ba et al., 2016), root mean square
+   normalisation (Zhang and Sennrich, 2019), or no norm. */
 
 #pragma once
 #include "numbers.h"
@@ -6,7 +7,7 @@
 typedef struct {
     const float *hidden;   /* (tokens, features); NULL = nothing is added to */
     const void *update;    /* (tokens, features) */
-    const float *gain, *bias; /* (features,); gain NULL = no norm */
+    const float *gain, *bias; /* (features,); gain NULL = no norm; bias NULL = by the root mean square, without a mean */
     void *out;             /* (tokens, features): the norm, or without one the sum */
     float *sum;            /* (tokens, features), kept for the backward pass of a norm */
     float *moments;        /* (tokens, 2): mean and 1 / standard deviation */
@@ -33,15 +34,18 @@ ALWAYS void join(const Joining *j, int64_t token) {
         else store_as(j->out, start + i, vector, j->half_out);
     }
     if (!sum) return;
-    float mean = total(added) / features;
+    float mean = j->bias ? total(added) / features : 0;
     Floats squares = all(0);
     for (int64_t i = 0; i < features; i += LANES) {
         Floats apart = load(sum + i) - mean;
         squares += apart * apart;
     }
     float sharp = 1.0f / sqrtf(total(squares) / features + j->epsilon);
-    for (int64_t i = 0; i < features; i += LANES)
-        store_as(j->out, start + i, (load(sum + i) - mean) * sharp * load(j->gain + i) + load(j->bias + i), j->half_out);
+    for (int64_t i = 0; i < features; i += LANES) {
+        Floats vector = (load(sum + i) - mean) * sharp * load(j->gain + i);
+        if (j->bias) vector += load(j->bias + i);
+        store_as(j->out, start + i, vector, j->half_out);
+    }
     j->moments[2 * token] = mean, j->moments[2 * token + 1] = sharp;
 }
 
@@ -60,7 +64,7 @@ ALWAYS void join_back(const Joining *j, int64_t token, float *shares) {
             slope *= load(j->gain + i);
             evens += slope, alongs += slope * normal;
         }
-        even = total(evens) / features, along = total(alongs) / features;
+        even = j->bias ? total(evens) / features : 0, along = total(alongs) / features;
     }
     for (int64_t i = 0; i < features; i += LANES) {
         Floats slope = load_as(j->slope, start + i, j->half_out);

@@ -62,3 +62,4 @@ ALWAYS Floats exponential(Floats x) {
 }
 
 ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+ALWAYS int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
