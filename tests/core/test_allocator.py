@@ -33,6 +33,32 @@ def test_the_user_may_keep_the_one_of_the_c_library():
     assert started(CLEARHEAD_ALLOCATOR="system") == "system a b --c\n"
 
 
+HOLD = """
+import sys, threading, time
+from clearhead.core import allocator as module
+module.SPARE = float(sys.argv[1])
+module.prefer_fast_allocator()
+import torch
+kept = [torch.ones(1_000_000) for _ in range(100)]
+time.sleep(3 * module.LOOK)
+del kept
+time.sleep(3 * module.LOOK)
+held = module._read(module.ctypes.CDLL(None).mallctl, b"stats.resident")
+print([each.name for each in threading.enumerate()].count("pages"), held)
+"""
+
+
+@pytest.mark.skipif(FOUND != "jemalloc", reason="about jemalloc")
+@pytest.mark.parametrize(("spare", "kept"), [(1.25, True), (0.5, False)])
+def test_pages_are_kept_as_long_as_not_too_many_are_free(spare, kept):
+    clean = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "MALLOC_CONF")}
+    command = [sys.executable, "-c", HOLD, str(spare)]
+    out = subprocess.run(command, env=clean, check=True, stdout=subprocess.PIPE, text=True).stdout
+    threads, held = map(int, out.split())
+    assert threads == 1
+    assert (held > 400e6) == kept
+
+
 def test_a_library_that_cannot_be_loaded_does_not_start_the_command_for_ever(monkeypatch):
     monkeypatch.setattr(module, "find_library", lambda name: "libnothing.so.9")
     monkeypatch.setattr(module, "allocator", lambda: "system")
