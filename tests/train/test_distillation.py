@@ -98,7 +98,8 @@ def test_what_was_taught_is_found_again_or_said_to_be_damaged(stores, tmp_path):
     found = taught.Taught(folder)
     assert found.of(np.array([1])).shape == (5, 16)
     assert found.of(np.array([1, 0])).shape == (8, 16)
-    assert torch.equal(found.matrix, older[0].head.matrix)
+    matrix = older[0].head.matrix.detach()
+    torch.testing.assert_close(found.matrix, matrix - matrix.mean(dim=0))
     for name in ("features.bin", "matrix.bin"):
         whole = (folder / name).read_bytes()
         for wrong in (whole[:-1], whole[:-2], b""):
@@ -109,6 +110,36 @@ def test_what_was_taught_is_found_again_or_said_to_be_damaged(stores, tmp_path):
     (folder / "taught.json").write_text("{}")
     with pytest.raises(DataError, match=r"taught\.json"):
         taught.Taught(folder)
+
+
+@pytest.mark.parametrize("room", [1, 16 * 5, 16 * 6, 1 << 20])
+def test_what_is_held_at_a_time_changes_nothing(room, stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(taught, "ROOM", room)
+    sizes = []
+    asked = taught._asked
+    monkeypatch.setattr(taught, "_asked", lambda *given: sizes.append(len(given[1][0])) or asked(*given))
+    older = [Transformer(ModelConfig(**SIZES, d_model=16)).eval()]
+    taught.write_taught(tmp_path / "taught", older, stores, Special(), device=torch.device("cpu"), about={})
+    found = taught.Taught(tmp_path / "taught")
+    assert sizes == {1: [1, 1, 1, 1], 80: [1, 1, 2], 96: [1, 1, 2], 1 << 20: [4]}[room]
+    pad, bos, eos = 0, 1, 2
+    for row in range(4):
+        sides = ([np.array(side[row], dtype=np.int64)] for side in PAIRS)
+        each = translation_batch(*sides, pad=pad, bos=bos, eos=eos)
+        torch.testing.assert_close(
+            found.of(np.array([row])).float(), older[0](each.source, each.target)[0], atol=2e-3, rtol=2e-3
+        )
+
+
+def test_a_teacher_without_a_matrix_is_refused(tiny, tmp_path):
+    run(tiny(), tmp_path / "teacher")
+    bundle = Bundle.load(tmp_path / "teacher")
+    bundle.model.head.__class__.linear = False
+    try:
+        with pytest.raises(ModelError, match="no linear map"):
+            run(tiny(*taught_by(tmp_path / "teacher")), tmp_path / "student")
+    finally:
+        bundle.model.head.__class__.linear = True
 
 
 def test_features_that_do_not_fit_are_refused(stores, tmp_path):

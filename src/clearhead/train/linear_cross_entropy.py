@@ -22,7 +22,7 @@ class Teacher(NamedTuple):
 
     Attributes:
         features: (tokens, width).
-        matrix: (vocab, width); softmax(features matrix^T) are the probabilities.
+        matrix: (vocab, width), with a row for each of our words; softmax(features matrix^T) are the probabilities.
         share: of the distribution to be met that is the teacher's, 0 to 1.
     """
 

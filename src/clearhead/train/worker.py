@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from clearhead.core.allocator import give_pages_back
+from clearhead.core.allocator import keep_free_pages
 from clearhead.core.recipe import read_recipe
 from clearhead.train.recipe import Recipe
 from clearhead.train.run import take_part
 
 if __name__ == "__main__":
-    give_pages_back()
+    keep_free_pages()
     folder = Path(sys.argv[1])
     take_part(read_recipe(folder / "recipe.yaml", [], Recipe), folder)

@@ -51,7 +51,7 @@ def join(
         hidden: (..., features) float32.
         update: of that shape, float32 or bfloat16.
         rate: of the dropout.
-        epsilon: added to the variance.
+        epsilon: added to the variance or mean square.
         gain, bias: (features,) float32.
 
     Returns:
@@ -95,7 +95,8 @@ class _Join(torch.autograd.Function):
         if gain is None:
             ctx.save_for_backward(None, None, None, None)
         else:
-            total = update if hidden is None and not rate else torch.empty_like(out)  # what is the sum stays as it is
+            alone = hidden is None and not rate and update.dtype == torch.float32
+            total = update if alone else torch.empty_like(out)  # what is the sum already is not written again
             moments = out.new_empty(call.tokens, 2)
             call.sum, call.moments = total.data_ptr(), moments.data_ptr()
             ctx.save_for_backward(gain, bias, total, moments)

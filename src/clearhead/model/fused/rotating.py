@@ -13,10 +13,10 @@ PAIRS = 32  # features of two vectors: one holds the partners of the other
 
 
 def can_rotate(states: Tensor, own: Tensor, partner: Tensor) -> bool:
-    """Whether `rotate` can do this; worth while where a gradient is wanted."""
+    """Whether `rotate` can do this."""
     batch, _, rows, features = states.shape
     fits = own.shape == partner.shape and own.shape in ((1, 1, rows, features), (batch, 1, rows, features))
-    some = states.requires_grad and states.numel() > 0 and features % PAIRS == 0
+    some = states.numel() > 0 and features % PAIRS == 0
     return fits and some and own.dtype == partner.dtype and ready(states, own, partner)
 
 

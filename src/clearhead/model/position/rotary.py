@@ -72,7 +72,7 @@ class Rotary(Position):
 
     def _turned(self, states: Tensor, own: Tensor, partner: Tensor) -> Tensor:
         """(left, right) -> (left * cosine - right * sine, right * cosine + left * sine) of each pair."""
-        if self.layout == "halves" and can_rotate(states, own, partner):
+        if self.training and self.layout == "halves" and can_rotate(states, own, partner):
             return rotate(states, own, partner)
         _, swap = LAYOUTS[self.layout]
         return torch.addcmul(states * own, swap(states), partner)

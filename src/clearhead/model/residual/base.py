@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor, nn
 
@@ -57,11 +56,14 @@ class Residual(nn.Module):
 
     def normed(self, hidden: Tensor, update: Tensor, valid: Tensor | None) -> Tensor:
         """norm(hidden + dropout(update)); see `forward`."""
-        fits = self.training and type(self.norm) in (LayerNorm, RMSNorm) and not watched(self.norm, self.dropout)
-        weights = tuple(self.norm.parameters()) if fits else ()  # gain, bias
-        if fits and can_join(hidden, update, *weights):
-            rate = self.dropout.rate if self.dropout.training else 0.0
-            return join(hidden, update, rate, cast(LayerNorm | RMSNorm, self.norm).epsilon, *weights)
+        norm = self.norm
+        if self.training and type(norm) in (LayerNorm, RMSNorm) and not watched(norm, self.dropout):
+            assert isinstance(norm, LayerNorm | RMSNorm)
+            bias = norm.bias if isinstance(norm, LayerNorm) else None
+            whole = bias is not None or isinstance(norm, RMSNorm)  # to `join` no bias means another norm
+            if whole and can_join(hidden, update, *norm.parameters()):
+                rate = self.dropout.rate if self.dropout.training else 0.0
+                return join(hidden, update, rate, norm.epsilon, norm.weight, bias)
         joined: Tensor = self.norm(hidden + self.dropout(update), valid)
         return joined
 

@@ -26,8 +26,8 @@ class Distillation(Objective):
     """Cross-entropy against (1 - share) of the smoothed label and `share` of the teacher's distribution, at each token.
 
     The teacher reads the same pair, as it is stored and without dropout, once and before the training; what it says is
-    kept in the run folder, 2 d_model bytes for each token of the targets and each teacher, and it is not needed again.
-    Of several teachers the mean is taken, which is often better than any of them. A student that is smaller than its
+    kept in the run folder, 2 bytes for each feature, each token of the targets and each teacher, and it is not needed
+    again. Of several teachers the geometric mean is taken, which is often better than any of them. A student that is smaller than its
     teachers keeps more of their quality than one that learns from the text alone; one of the same size often becomes
     better than its teacher (Furlanello et al., 2018, arXiv:1805.04770).
 
@@ -58,6 +58,7 @@ class Distillation(Objective):
         self.teachers: list[Bundle] = []
         self.kept: Path | None = None
         self.taught: Taught | None = None
+        self.matrix = torch.empty(0, 0)
 
     def fetch(self, out: Path) -> None:
         self.kept = out / "taught"
@@ -83,6 +84,7 @@ class Distillation(Objective):
             write_taught(self.kept, models, stores, tokenizer, device=device, about=about, rehearsal=rehearsal)
         self.teachers, self.taught = [], Taught(self.kept)
         self.taught.require(target)
+        self.matrix = self.taught.matrix.to(device)
 
     def history(self) -> dict[str, Any]:
         return {} if self.taught is None else self.taught.about
@@ -92,8 +94,7 @@ class Distillation(Objective):
             raise ModelError("a student learns from the stores of a run only", remedy="start it by clearhead train")
         hidden = read_pairs(model, batch)
         states, labels = hidden[batch.counted], batch.labels[batch.counted]
-        features, matrix = (each.to(states.device) for each in (self.taught.of(batch.rows), self.taught.matrix))
-        teacher = Teacher(features, matrix, self.share)
+        teacher = Teacher(self.taught.of(batch.rows).to(states.device), self.matrix, self.share)
         value, plain = smoothed_likelihood(model.head, states, labels, self.label_smoothing, teacher=teacher)
         return Loss(value, batch.tokens, {"nll": plain})
 
@@ -104,6 +105,9 @@ def _teacher(folder: Path, out: Path) -> Bundle:
         raise ModelError("a run cannot be its own teacher", where=folder, remedy=remedy)
     with torch.random.fork_rng(devices=[]):  # the student begins as it would without a teacher
         bundle = Bundle.load(folder)
+    if not bundle.model.head.linear:
+        remedy = "name a model whose scores are a linear map of its features"
+        raise ModelError("the scores of this teacher are no linear map", where=folder, remedy=remedy)
     if bundle.model.config.kind != "encoder-decoder":
         remedy = "name the folder of a model that translates"
         raise ModelError("this teacher does not translate", where=folder, remedy=remedy)

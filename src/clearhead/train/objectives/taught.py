@@ -31,7 +31,8 @@ from clearhead.train.objectives.likelihood import linear_map, read_pairs
 
 Features = npt.NDArray[np.float16]  # (labels of a pair, width)
 
-CHUNK = 8_192  # pairs that are sorted by length together and held at a time
+CHUNK = 8_192  # pairs that are sorted by length together
+ROOM = 1 << 26  # numbers that may be held at a time; fewer pairs where they are long or the teachers wide
 BUDGET = 4_096  # padded tokens that a teacher reads together
 
 
@@ -92,40 +93,46 @@ def write_taught(
         ModelError: a teacher's features are too large for float16, or no numbers.
     """
     matrix, ends = _joint_matrix(teachers, target.vocab_size), _ends(stores[1])
-    size = (
-        2 * matrix.shape[1] * (stores[1].tokens + len(ends))
-    )  # of the features, with an end of sentence for each pair
+    width, labels = matrix.shape[1], stores[1].tokens + len(ends)  # each pair has a label more than tokens
+    size = 2 * width * labels  # bytes of the features
     remedy = "free some space, or take fewer teachers, and continue with --resume"
     require_space(folder.parent, size + matrix.nbytes + ends.nbytes, "what the teachers say", remedy)
     with folder_atomic(folder) as temporary:
         with open(temporary / "features.bin", "wb") as file:
             if rehearsal:
                 file.truncate(size)
-            for pairs in () if rehearsal else _chunks(stores):
+            for pairs in () if rehearsal else _chunks(stores, ends, ROOM // width):
                 file.writelines(each.tobytes() for each in _asked(teachers, pairs, target, device))
         matrix.tofile(temporary / "matrix.bin")
         ends.tofile(temporary / "ends.bin")
-        write_json(temporary / "taught.json", {"width": matrix.shape[1], "vocab": len(matrix), "about": about})
+        write_json(temporary / "taught.json", {"width": width, "vocab": len(matrix), "about": about})
 
 
-def _chunks(stores: Sequence[Store]) -> Iterator[list[list[Ids]]]:
-    """The two sides of so many pairs at a time, with a progress bar."""
-    count = len(stores[0])
+def _chunks(stores: Sequence[Store], ends: Ids, labels: int) -> Iterator[list[list[Ids]]]:
+    """The two sides of so many pairs at a time that they have at most `labels`, or are one, with a progress bar."""
+    count, start = len(stores[0]), 0
     with track("asking teachers, pair", count) as bar:
-        for start in range(0, count, CHUNK):
-            stop = min(count, start + CHUNK)
+        while start < count:
+            before = int(ends[start - 1]) if start else 0
+            stop = min(start + CHUNK, max(start + 1, int(np.searchsorted(ends, before + labels, side="right"))))
             yield [[store[row] for row in range(start, stop)] for store in stores]
             bar(stop)
+            start = stop
 
 
 @torch.no_grad()
 def _joint_matrix(teachers: Sequence[Transformer], vocab: int) -> npt.NDArray[np.float32]:
-    """(vocab, sum of widths): its product with all features is the mean of the teachers' logits."""
+    """(vocab, sum of widths): its product with all features is the mean of the teachers' logits.
+
+    The mean row is taken from all rows: a softmax does not feel it, and smaller logits are more exact in bfloat16.
+    """
     parts = []
     for teacher in teachers:
         nothing = torch.zeros(0, teacher.config.d_model, device=teacher.head.matrix.device)
         parts.append(linear_map(teacher.head, nothing)[1][:vocab])  # a table may have more rows than there are words
-    return (torch.cat(parts, dim=1) / len(teachers)).float().cpu().numpy()
+    joint = torch.cat(parts, dim=1).float() / len(teachers)
+    matrix: npt.NDArray[np.float32] = (joint - joint.mean(dim=0)).cpu().numpy()
+    return matrix
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-/* softmax(scale q k^T) v of one head, and its gradients. Everything of a head stays in the cache; scores are made once more
+/* softmax(scale q k^T) v of one head, and its gradients. With few queries and keys everything of a head stays in the cache; scores are made once more
    for the gradients, from the logarithm of their sums. */
 
 #pragma once

@@ -30,8 +30,8 @@ ALWAYS void join(const Joining *j, int64_t token) {
         if (j->drop.rate) vector *= kept(j->drop, start + i);
         if (j->hidden) vector += load(j->hidden + start + i);
         added += vector;
-        if (sum) store(sum + i, vector);
-        else store_as(j->out, start + i, vector, j->half_out);
+        if (sum && sum != (const float *)j->update + start) store(sum + i, vector);
+        if (!sum) store_as(j->out, start + i, vector, j->half_out);
     }
     if (!sum) return;
     float mean = j->bias ? total(added) / features : 0;
