@@ -122,13 +122,11 @@ def test_what_is_held_at_a_time_changes_nothing(room, stores, tmp_path, monkeypa
     taught.write_taught(tmp_path / "taught", older, stores, Special(), device=torch.device("cpu"), about={})
     found = taught.Taught(tmp_path / "taught")
     assert sizes == {1: [1, 1, 1, 1], 80: [1, 1, 2], 96: [1, 1, 2], 1 << 20: [4]}[room]
-    pad, bos, eos = 0, 1, 2
     for row in range(4):
         sides = ([np.array(side[row], dtype=np.int64)] for side in PAIRS)
-        each = translation_batch(*sides, pad=pad, bos=bos, eos=eos)
-        torch.testing.assert_close(
-            found.of(np.array([row])).float(), older[0](each.source, each.target)[0], atol=2e-3, rtol=2e-3
-        )
+        each = translation_batch(*sides, pad=0, bos=1, eos=2)
+        said = older[0](each.source, each.target)[0]
+        torch.testing.assert_close(found.of(np.array([row])).float(), said, atol=2e-3, rtol=2e-3)
 
 
 def test_a_teacher_without_a_matrix_is_refused(tiny, tmp_path):

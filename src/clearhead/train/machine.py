@@ -15,6 +15,7 @@ from clearhead.model.fused.library import why_not
 from clearhead.train.parallel import Parallel
 from clearhead.train.recipe import Recipe
 
+IN_C = "attention, rotary positions, dropout, sum and norm, slopes of the loss"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -83,8 +84,7 @@ def automatic(device: torch.device) -> dict[str, object]:
         "training_precision": name_of(pick_dtype("auto", device)),
         "training_processes": f"up to {at_most}, as many as divide train.accumulate" if at_most > 1 else "1",
         "training_attention": dot_kernels(device),
-        "training_in_c": why_not()
-        or "attention, rotary positions, dropout, sum and norm, slopes of the loss",  # on a CPU
+        "training_in_c": why_not() or IN_C,  # on a CPU
         "memory": allocator(),  # `clearhead train` takes a faster one where the system has it
     }
 

@@ -27,9 +27,9 @@ class Distillation(Objective):
 
     The teacher reads the same pair, as it is stored and without dropout, once and before the training; what it says is
     kept in the run folder, 2 bytes for each feature, each token of the targets and each teacher, and it is not needed
-    again. Of several teachers the geometric mean is taken, which is often better than any of them. A student that is smaller than its
-    teachers keeps more of their quality than one that learns from the text alone; one of the same size often becomes
-    better than its teacher (Furlanello et al., 2018, arXiv:1805.04770).
+    again. Of several teachers the geometric mean is taken, which is often better than any of them. A student that is
+    smaller than its teachers keeps more of their quality than one that learns from the text alone; one of the same size
+    often becomes better than its teacher (Furlanello et al., 2018, arXiv:1805.04770).
 
     Args:
         teacher: folder of the bundle of an encoder-decoder with the tokenizers of this run, as seen from where the
