@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from clearhead.core.allocator import keep_free_pages
 from clearhead.core.devices import autocast, set_threads
 
 Peer = tuple[nn.Module, Callable[[Any], Tensor]]  # a model, and the logits (batch, length, vocab) of a batch
@@ -241,4 +242,5 @@ def train(
 
 
 if __name__ == "__main__":
+    keep_free_pages()  # as ours does, where jemalloc is the one that is tried
     main()
