@@ -9,10 +9,10 @@
 Each work is a section of RESULTS.md. Every contestant runs in a process of its own, and all take turns. Ours is
 `clearhead train` itself with a recipe of recipes/, its reading of data, its worker process and its log lines included.
 A peer is a plain loop with all threads, autocast, fused Adam, and batches that lie ready. It runs with torch's fused
-and with its plain attention, with the C library's memory allocator and with the one that `clearhead train` takes, set as it
-sets it, once each, and keeps what did best. Dropout is where ours has it, embeddings are tied where ours are. An update is two
-batches, which ours shares out to two processes; only updates are timed, without the first ones. Weights are random,
-and are not the same: no product takes longer for them.
+and with its plain attention, with the C library's memory allocator and with the one that `clearhead train` takes, set
+as it sets it, once each, and keeps what did best. Dropout is where ours has it, embeddings are tied where ours are. An
+update is two batches, which ours shares out to two processes; only updates are timed, without the first ones. Weights
+are random, and are not the same: no product takes longer for them.
 
 Memory is what all processes of a training hold together at the worst moment up to the last update: weights, gradients,
 the optimiser's states and activations, but also interpreter and libraries; nothing is taken away. What a process has
