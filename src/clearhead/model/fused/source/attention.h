@@ -140,23 +140,14 @@ ALWAYS int64_t score(
 
 /* A row of scores as weights; returns the log of the sum, +inf where nothing is seen, whose weights are 0. */
 ALWAYS float weigh(float *scores, int64_t wide) {
-    Floats peaks = all(-INFINITY);
-    for (int64_t key = 0; key < wide; key += LANES) peaks = larger(peaks, load(scores + key));
-    float most = largest(peaks);
-    if (most == -INFINITY) {
+    Scale own = soften(scores, wide);
+    if (own.most == -INFINITY) {
         for (int64_t key = 0; key < wide; key++) scores[key] = 0;
         return INFINITY;
     }
-    Floats sums = all(0);
-    for (int64_t key = 0; key < wide; key += LANES) {
-        Floats vector = power(load(scores + key) - most);
-        sums += vector;
-        store(scores + key, vector);
-    }
-    float sum = total(sums);
-    Floats scale = all(1.0f / sum);
+    Floats scale = all(1.0f / own.sum);
     for (int64_t key = 0; key < wide; key += LANES) store(scores + key, load(scores + key) * scale);
-    return most + logf(sum);
+    return own.most + logf(own.sum);
 }
 
 /* Floats that a thread needs. */

@@ -35,6 +35,23 @@ ALWAYS float largest(Floats vector) {
     return larger(vector, __builtin_shufflevector(vector, vector, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0))[0];
 }
 
+/* The largest of some numbers, which become e^(number - largest), and the sum of these. */
+typedef struct {
+    float most, sum;
+} Scale;
+
+ALWAYS Scale soften(float *row, int64_t wide) {
+    Floats peaks = all(-INFINITY), sums = all(0);
+    for (int64_t i = 0; i < wide; i += LANES) peaks = larger(peaks, load(row + i));
+    float most = largest(peaks);
+    for (int64_t i = 0; i < wide; i += LANES) {
+        Floats vector = power(load(row + i) - most);
+        sums += vector;
+        store(row + i, vector);
+    }
+    return (Scale){most, total(sums)};
+}
+
 ALWAYS Floats load_as(const void *from, int64_t index, int half) {
     if (!half) return load((const float *)from + index);
     Shorts bits;

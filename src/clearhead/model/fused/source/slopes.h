@@ -24,23 +24,6 @@ ALWAYS void read_row(const Slopes *s, const void *from, int64_t row, float *to) 
     for (int64_t i = s->words; i < whole + LANES; i++) to[i] = -INFINITY;
 }
 
-/* The largest of some logits, which become e^(logit - largest), and the sum of these. */
-typedef struct {
-    float most, sum;
-} Scale;
-
-ALWAYS Scale soften(float *row, int64_t wide) {
-    Floats peaks = all(-INFINITY), sums = all(0);
-    for (int64_t i = 0; i < wide; i += LANES) peaks = larger(peaks, load(row + i));
-    float most = largest(peaks);
-    for (int64_t i = 0; i < wide; i += LANES) {
-        Floats vector = power(load(row + i) - most);
-        sums += vector;
-        store(row + i, vector);
-    }
-    return (Scale){most, total(sums)};
-}
-
 /* `work` has room for two rows, each made up to whole vectors. */
 ALWAYS void slope(const Slopes *s, int64_t row, float *work) {
     int64_t words = s->words, start = row * words, whole = words / LANES * LANES, left = words - whole;
