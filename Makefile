@@ -26,6 +26,10 @@ $(VENV)/peers: $(VENV)/test
 	$(BIN)/pip install --quiet --editable ".[test,peers]"
 	@touch $@
 
+$(VENV)/bench: $(VENV)/peers
+	$(BIN)/pip install --quiet --editable ".[test,peers,bench]"
+	@touch $@
+
 demo: $(BIN)/clearhead  ## train a Chinese-English Transformer and translate with it (minutes)
 	$(BIN)/clearhead demo
 
@@ -41,7 +45,7 @@ lint: $(VENV)/lint  ## style, types and the import law
 peers: $(VENV)/peers  ## compare with other libraries (transformers, sentencepiece)
 	$(BIN)/pytest -n 2 tests/peers
 
-bench: $(VENV)/peers  ## run every benchmark and write benchmarks/RESULTS.md
+bench: $(VENV)/bench  ## run every benchmark and write benchmarks/RESULTS.md (hours)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove the environment and every cache
