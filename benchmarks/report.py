@@ -55,9 +55,16 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def _replace(name: str, section: str) -> None:
+def forget(name: str) -> None:
+    """Take a section out of RESULTS.md, if it is there."""
+    _replace(name, None)
+
+
+def _replace(name: str, section: str | None) -> None:
     head = "# Results\n\nGenerated; every section names the command that made it. Do not edit by hand.\n\n"
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else head
     parts = {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
-    parts[name] = section.removeprefix("## ")
+    parts.pop(name, None)
+    if section is not None:
+        parts[name] = section.removeprefix("## ")
     RESULTS.write_text(head + "\n".join("## " + parts[key].strip() + "\n" for key in sorted(parts)), encoding="utf-8")
