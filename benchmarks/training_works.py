@@ -13,6 +13,10 @@ ALONE = "clearhead, one process"
 TRANSLATORS = ("torch.nn.Transformer", "transformers Marian", "x-transformers")
 DECODERS = ("torch.nn.TransformerEncoder", "transformers GPT-2", "x-transformers decoder")
 Settings = Mapping[str, object]  # overrides of a recipe
+AS_PEERS: Settings = {  # positions and optimiser, whatever the recipe has: work that the peers do too
+    "model.position": "sinusoidal",
+    "train.optimizer": "{kind: adam, beta2: 0.98}",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class Work:
 
     def overrides(self, precision: str, folder: Path, *, tiny: bool) -> list[str]:
         """What differs from the recipe; an update is two batches, and nothing but updates is ever due."""
-        settings = {**self.settings, "data.folder": folder.resolve(), "train.precision": precision}
+        settings = {**AS_PEERS, **self.settings, "data.folder": folder.resolve(), "train.precision": precision}
         settings |= {f"train.{key}": NEVER for key in ("updates", "validate_every", "checkpoint_every")}
         settings |= {"train.log_every": self.warm, "train.metric": "loss", "train.accumulate": 2}
         return as_overrides({**settings, **(TINY if tiny else {})})
@@ -93,6 +97,7 @@ def memory(model: Settings) -> Work:
 def decoder(model: Settings, length: int) -> Work:
     """The speed of a language model on WikiText-2, as the recipe's head describes it."""
     causal = {"objective": "causal", "model.head": "lm", "model.length": length, "data.reading.length": length}
+    causal["model.position"] = "learned"  # as the peers' are
     return Work(
         recipe="wikitext2.yaml",
         settings={**model, **causal},
