@@ -147,10 +147,13 @@ static void mix(const float *query, const Keys *keys, const Attention *attention
             sum += scores[at] * load(state(keys, &keys->value, source, kv, from + at) + feature);
         store(out + feature, sum * part_of_all);
     }
-    for (; feature < width; feature++) {
-        float sum = 0.0f;
-        for (at = 0; at < count; at++) sum += scores[at] * state(keys, &keys->value, source, kv, from + at)[feature];
-        out[feature] = sum * part_of_all;
+    if (feature < width) {
+        Floats sum = {0};
+        int64_t left = width - feature;
+        for (at = 0; at < count; at++)
+            sum += scores[at] * load_some(state(keys, &keys->value, source, kv, from + at) + feature, left);
+        sum *= part_of_all;
+        memcpy(out + feature, &sum, (size_t)left * sizeof *out);
     }
 }
 

@@ -24,6 +24,11 @@ ALWAYS Four four_of(const float *weight, int64_t row) {
     return (Four){load(weight), load(weight + row), load(weight + 2 * row), load(weight + 3 * row)};
 }
 
+ALWAYS Four some_of_four(const float *weight, int64_t row, int64_t count) {
+    return (Four){load_some(weight, count), load_some(weight + row, count), load_some(weight + 2 * row, count),
+                  load_some(weight + 3 * row, count)};
+}
+
 ALWAYS Four plus(Four sums, Four weights, Floats x) {
     sums.a += weights.a * x, sums.b += weights.b * x, sums.c += weights.c * x, sums.d += weights.d * x;
     return sums;
@@ -42,22 +47,26 @@ ALWAYS void dot(const int rows, const float *weight, int64_t weight_row, const f
         if (rows > 2) third = plus(third, now, load(x + 2 * x_row + at));
         if (rows > 3) fourth = plus(fourth, now, load(x + 3 * x_row + at));
     }
+    if (at < inputs) {
+        int64_t left = inputs - at;
+        Four now = some_of_four(weight + at, weight_row, left);
+        first = plus(first, now, load_some(x + at, left));
+        if (rows > 1) second = plus(second, now, load_some(x + x_row + at, left));
+        if (rows > 2) third = plus(third, now, load_some(x + 2 * x_row + at, left));
+        if (rows > 3) fourth = plus(fourth, now, load_some(x + 3 * x_row + at, left));
+    }
     sums[0] = totals(first.a, first.b, first.c, first.d);
     if (rows > 1) sums[1] = totals(second.a, second.b, second.c, second.d);
     if (rows > 2) sums[2] = totals(third.a, third.b, third.c, third.d);
     if (rows > 3) sums[3] = totals(fourth.a, fourth.b, fourth.c, fourth.d);
-    for (; at < inputs; at++)
-        for (int r = 0; r < rows; r++)
-            for (int o = 0; o < 4; o++) sums[r][o] += weight[o * weight_row + at] * x[r * x_row + at];
 }
 
 ALWAYS float dot_of_one(const float *weight, const float *x, int64_t inputs) {
     Floats parts = {0};
     int64_t at = 0;
     for (; at + LANES <= inputs; at += LANES) parts += load(weight + at) * load(x + at);
-    float sum = total(parts);
-    for (; at < inputs; at++) sum += weight[at] * x[at];
-    return sum;
+    if (at < inputs) parts += load_some(weight + at, inputs - at) * load_some(x + at, inputs - at);
+    return total(parts);
 }
 
 #ifdef __AVX512VNNI__

@@ -20,6 +20,13 @@ ALWAYS Floats load(const float *from) {
     return vector;
 }
 
+/* The first few numbers, and zeros: what is left at the end of a row goes the way of the rest, to the last bit. */
+ALWAYS Floats load_some(const float *from, int64_t count) {
+    Floats vector = {0};
+    memcpy(&vector, from, (size_t)count * sizeof *from);
+    return vector;
+}
+
 ALWAYS void store(float *to, Floats vector) { memcpy(to, &vector, sizeof vector); }
 
 ALWAYS Floats all(float value) { return value - (Floats){0}; }
