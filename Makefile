@@ -27,7 +27,7 @@ $(VENV)/peers: $(VENV)/test
 	@touch $@
 
 $(VENV)/bench: $(VENV)/peers
-	$(BIN)/pip install --quiet --editable ".[test,peers,bench]"
+	$(BIN)/pip install --quiet --editable ".[test,bench]"
 	@touch $@
 
 demo: $(BIN)/clearhead  ## train a Chinese-English Transformer and translate with it (minutes)

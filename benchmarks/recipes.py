@@ -7,6 +7,7 @@ not named stay as they are, so that a run can be scored on the machine where it 
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,24 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="*", help="folders of finished runs with a test set")
     parser.add_argument("--forget", nargs="+", default=[], metavar="NAME", help="runs whose lines are taken out")
     arguments = parser.parse_args()
-    facts = {each.name: read_json(each / "config.json", BundleError)["history"] for each in arguments.runs}
-    for run in arguments.runs:
-        publish(f"Recipe: {run.name}", f"python -m benchmarks.recipes {run}", _rows(run.name, facts[run.name]), {})
+    facts = _histories(arguments.runs)
+    for run, history in facts.items():
+        publish(f"Recipe: {run.name}", f"python -m benchmarks.recipes {run}", _rows(run.name, history), {})
     for name in arguments.forget:
         forget(f"Recipe: {name}")
-    _into_readme({name: _line(name, each) for name, each in facts.items()}, arguments.forget)
+    _into_readme({run.name: _line(run.name, history) for run, history in facts.items()}, arguments.forget)
+
+
+def _histories(runs: list[Path]) -> dict[Path, Any]:
+    """What each run that was scored on a test set says of itself."""
+    found = {}
+    for each in runs:
+        history = read_json(each / "config.json", BundleError)["history"]
+        if "test_sentences" in history:
+            found[each] = history
+        else:
+            print(f"{each} is left out: it was not scored on a test set", file=sys.stderr)
+    return found
 
 
 def _rows(name: str, facts: Any) -> list[Row]:

@@ -6,7 +6,7 @@ One decoder-only model of 34 M random weights, written for each engine by `clear
 a prompt of 24 words and reads the stream of 32 tokens to its end, then sends the next one; the load is bounded by the
 number of requests. All servers are as they come, each in a process of its own; only one is asked at a time, they take
 turns in each round, the others are suspended, and a number is the median of the rounds. llama-cpp-python answers one
-request at a time. Needs: pip install transformers accelerate 'llama-cpp-python[server]'; who fails is left out.
+request at a time. Needs: pip install -e '.[bench]'; who fails is left out.
 """
 
 import argparse

@@ -7,7 +7,8 @@
     memory_d256_3+3, memory_d512_6+6    encoder-decoders with 32,000 words on Multi30k: the largest memory, in MB
 
 Each work is a section of RESULTS.md. Every contestant runs in a process of its own, and all take turns. Ours is
-`clearhead train` itself with a recipe of recipes/, its reading of data, its worker process and its log lines included.
+`clearhead train` itself with a recipe of recipes/, its reading of data, its worker process and its log lines included;
+only positions and optimiser are those of the peers, whatever the recipe has.
 A peer is a plain loop with all threads, autocast, fused Adam, and batches that lie ready. It runs with torch's fused
 and with its plain attention, with the C library's memory allocator and with the one that `clearhead train` takes, set
 as it sets it, once each, and keeps what did best. Dropout is where ours has it, embeddings are tied where ours are. An

@@ -96,8 +96,13 @@ def memory(model: Settings) -> Work:
 
 def decoder(model: Settings, length: int) -> Work:
     """The speed of a language model on WikiText-2, as the recipe's head describes it."""
-    causal = {"objective": "causal", "model.head": "lm", "model.length": length, "data.reading.length": length}
-    causal["model.position"] = "learned"  # as the peers' are
+    causal = {
+        "objective": "causal",
+        "model.head": "lm",
+        "model.position": "learned",  # as the peers' are
+        "model.length": length,
+        "data.reading.length": length,
+    }
     return Work(
         recipe="wikitext2.yaml",
         settings={**model, **causal},

@@ -10,9 +10,13 @@ ALWAYS float sum_of(const float *x, int64_t count, float less, int squared) {
         Floats now = load(x + at) - less;
         parts += squared ? now * now : now;
     }
-    float sum = total(parts);
-    for (; at < count; at++) sum += squared ? (x[at] - less) * (x[at] - less) : x[at] - less;
-    return sum;
+    if (at < count) {
+        Floats now = all(less); /* lanes beyond the end add nothing */
+        memcpy(&now, x + at, (size_t)(count - at) * sizeof *x);
+        now -= less;
+        parts += squared ? now * now : now;
+    }
+    return total(parts);
 }
 
 static void normalise(const Norm *norm, const float *x, float *out, int64_t width) {
