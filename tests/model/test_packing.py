@@ -10,6 +10,7 @@ from clearhead.generate import DenseCache, SearchConfig, search
 from clearhead.model import OPEN
 from clearhead.model.packing import PRODUCTS, packed
 from clearhead.model.packing.int8 import Int8
+from clearhead.model.packing.plain import Plain
 
 EACH = pytest.mark.parametrize("name", PRODUCTS.names())
 KINDS = pytest.mark.parametrize("layers", [(2, 2), (0, 2), (2, 0)], ids=str)
@@ -93,6 +94,20 @@ def test_int8_is_the_rounded_product_computed_in_whole_numbers(rows):
     own = hidden.abs().amax(-1, keepdim=True) / 127
     expected = ((hidden / own).round() * own).double() @ ((weight / steps).round() * steps).double().T + bias
     torch.testing.assert_close(product(hidden).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [1, 13, 16, 40, 70, 147])
+@pytest.mark.parametrize("inputs", [1, 5, 64])
+def test_float32_is_the_product_and_a_row_is_the_same_among_any_others(outputs, inputs):
+    torch.manual_seed(1)
+    weight, bias, hidden = torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(23, inputs)
+    product = Plain(weight, bias)
+    expected = hidden.double() @ weight.double().T + bias
+    with torch.inference_mode():
+        alone = torch.cat([product(each[None]) for each in hidden])
+        torch.testing.assert_close(alone.double(), expected, atol=1e-5, rtol=1e-5)
+        for rows in range(2, 24):
+            assert not product.compiled.ready or torch.equal(product(hidden[:rows]), alone[:rows])
 
 
 def test_int8_of_zeros_is_the_bias():

@@ -83,7 +83,7 @@ def _fingerprint(compiler: list[str], *folders: Path) -> str:
     """Changes with all that the library depends on: sources, flags, compiler, processor, PyTorch's threads."""
     version = subprocess.run([*compiler, "--version"], check=True, capture_output=True, text=True, timeout=SECONDS)
     sources = [each.read_text(encoding="utf-8") for folder in folders for each in sorted(folder.glob("*.[ch]"))]
-    parts = (*sources, *FLAGS, *_threads(), version.stdout, platform.machine(), _processor())
+    parts = (*sources, *compiler, *FLAGS, *_threads(), version.stdout, platform.machine(), _processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -5,12 +5,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from clearhead.core.registry import Registry
+from clearhead.model.packing.compiled import Compiled
 
 
 class Product(nn.Module):
     """hidden W^T + bias. Wiring: weight (outputs, inputs), bias (outputs,) or None; without gradients."""
 
     exact: ClassVar[bool] = True  # the same numbers, up to the order in which sums are rounded
+    compiled: Compiled | None = None  # how the compiled step does it, if it can
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()

@@ -21,12 +21,12 @@ class Compiled:
         most: rows from which on PyTorch is faster.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, whole: bool, most: int = 96) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, whole: bool, most: int) -> None:
         self.library, self.most = library(), most
         self.ready = self.library is not None and weight.dtype == torch.float32 and weight.device.type == "cpu"
-        self.held = Held(whole=whole)
+        self.held, self.whole = Held(), whole
         if self.ready:
-            self.struct = self.held.matrix(weight, bias)
+            self.struct = self.held.matrix(weight, bias, whole=whole)
 
     def takes(self, hidden: Tensor) -> bool:
         """Whether it can multiply this."""
@@ -39,7 +39,7 @@ class Compiled:
         hidden, matrix = hidden.contiguous(), self.struct
         rows = hidden.numel() // hidden.shape[-1]
         out = hidden.new_empty(*hidden.shape[:-1], matrix.outputs)
-        scratch = hidden.new_empty(rows * (1 + matrix.stride // 4) if self.held.whole else 0)
+        scratch = hidden.new_empty(rows * (1 + matrix.stride // 4) if self.whole else 0)
         threads = threads_for(rows * matrix.outputs * matrix.inputs)
         self.library.clearhead_multiply(
             byref(matrix), hidden.data_ptr(), rows, out.data_ptr(), scratch.data_ptr(), threads

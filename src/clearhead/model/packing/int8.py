@@ -36,7 +36,7 @@ class Int8(Product):
         self.register_buffer("weight", whole)
         self.register_buffer("scale", scale[:, 0])
         self.register_buffer("bias", None if bias is None else bias.detach())
-        self.compiled = Compiled(weight, bias, whole=True, most=1024)
+        self.compiled: Compiled = Compiled(weight, bias, whole=True, most=1024)
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self.compiled.takes(hidden):

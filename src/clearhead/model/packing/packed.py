@@ -13,7 +13,6 @@ from clearhead.model.attention.projections import Fused
 from clearhead.model.head import Head
 from clearhead.model.head.lm import LanguageModel
 from clearhead.model.packing.base import PRODUCTS, Product
-from clearhead.model.packing.compiled import Compiled
 from clearhead.model.packing.library import library
 from clearhead.model.packing.searching import Searching
 from clearhead.model.packing.stepping import Stepping, hooks_of, knows
@@ -39,19 +38,16 @@ def packed(model: Transformer, product: Choice = DEFAULT) -> "Packed":
     PRODUCTS.check(product)
     shared = {id(each): each for each in chain(model.parameters(), model.buffers())}
     reader = deepcopy(model, shared)
-    compiled = library()
-    stepping: Stepping | None = None
-    if compiled is not None and model.config.decoder_layers and knows(reader.decoder):
-        exact = cast(type[Product], PRODUCTS.get(product.kind)).exact
-        reader.decoder = stepping = Stepping(cast(Blocks, reader.decoder), compiled, whole=not exact)
+    steps = model.config.decoder_layers > 0 and knows(reader.decoder)
     for parent in list(reader.modules()):
         for name, child in list(parent.named_children()):
             if type(child) in PACKED:
                 setattr(parent, name, PACKED[type(child)](child, product))
     if reader.head.linear:
         reader.head = PackedHead(reader.head, product)
-    if stepping is not None:
-        stepping.hooks = hooks_of(*stepping.modules())  # of the parts that are there now
+    compiled = library()
+    if steps and compiled is not None and _are_compiled(reader.decoder):
+        reader.decoder = Stepping(cast(Blocks, reader.decoder), compiled)
     return Packed(reader)
 
 
@@ -77,14 +73,20 @@ class Packed(Transformer):
             return None
         if not isinstance(head.head.narrow, nn.Identity) or not isinstance(decoder, Stepping):
             return None
-        compiled = getattr(head.last, "compiled", None)  # a product may be of another kind
-        if not isinstance(compiled, Compiled) or not compiled.ready:
+        compiled = head.last.compiled
+        if compiled is None or not compiled.ready:
             return None
         return Searching(decoder, compiled.struct, head.head.scale, hooks_of(self, *head.modules()))
 
 
 def _linear(linear: nn.Linear, product: Choice) -> Product:
     return PRODUCTS.build(product, linear.weight, linear.bias)
+
+
+def _are_compiled(part: nn.Module) -> bool:
+    """Whether the compiled step has all matrices of a part."""
+    products = [each.compiled for each in part.modules() if isinstance(each, Product)]
+    return all(each is not None and each.ready for each in products)
 
 
 class PackedFused(Fused):
@@ -95,12 +97,16 @@ class PackedFused(Fused):
         self.sizes, self.weight, self.bias, self.choice = fused.sizes, fused.weight, fused.bias, choice
         self.packed = nn.ModuleDict()
 
-    def product(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+    def part(self, start: int, stop: int) -> Product:
+        """The product by these rows of the matrix."""
         name = f"{start}-{stop}"
         if name not in self.packed:
             bias = None if self.bias is None else self.bias[start:stop]
             self.packed[name] = PRODUCTS.build(self.choice, self.weight[start:stop], bias)
-        multiplied: Tensor = self.packed[name](hidden)
+        return cast(Product, self.packed[name])
+
+    def product(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        multiplied: Tensor = self.part(start, stop)(hidden)
         return multiplied
 
 

@@ -1,4 +1,4 @@
-"""Weights as they are: few rows go through the compiled step, many through PyTorch."""
+"""Weights as numbers of 32 bits: up to some hundred rows go through the compiled step, more through PyTorch."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +9,7 @@ from clearhead.model.packing.compiled import Compiled
 
 @PRODUCTS.register("float32")
 class Plain(Product):
-    """The same numbers in the same memory."""
+    """The same numbers: where PyTorch has them, and a second time as the compiled step reads them fastest."""
 
     weight: Tensor  # (outputs, inputs)
     bias: Tensor | None
@@ -18,7 +18,7 @@ class Plain(Product):
         super().__init__(weight, bias)
         self.register_buffer("weight", weight.detach())
         self.register_buffer("bias", None if bias is None else bias.detach())
-        self.compiled = Compiled(weight, bias, whole=False)
+        self.compiled: Compiled = Compiled(weight, bias, whole=False, most=512)
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self.compiled.takes(hidden):

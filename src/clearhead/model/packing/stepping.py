@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from clearhead.model.attention.dot import Dot
 from clearhead.model.attention.heads import SomeHeads
-from clearhead.model.attention.multihead import CrossAttention, Memory, MultiHead, SelfAttention
-from clearhead.model.attention.projections import Fused
+from clearhead.model.attention.multihead import CrossAttention, Memory, SelfAttention
+from clearhead.model.attention.projections import Fused, HeadSizes
 from clearhead.model.block import Block, NoCross
 from clearhead.model.cache import NO_CACHE, Cache, InPlace, Place
 from clearhead.model.embedding.sum import Added, NoSegments
@@ -52,23 +52,22 @@ class Stepping(Blocks):
     """The same parts and the same numbers, but for the order in which sums are rounded.
 
     Args:
-        stack: a decoder of which `knows` is true; its parts become parts of this one.
+        stack: a decoder of which `knows` was true before its matrices were packed; its parts become parts of this one.
         library: the compiled step.
-        whole: multiply by whole numbers (int8), as `int8.py` does.
     """
 
-    def __init__(self, stack: Blocks, library: CDLL, *, whole: bool) -> None:
+    def __init__(self, stack: Blocks, library: CDLL) -> None:
         nn.Module.__init__(self)
         self.embedding, self.embedding_sum = stack.embedding, stack.embedding_sum
         self.blocks, self.last = stack.blocks, stack.last
         self.layers: list[Any] = list(self.blocks)  # a list, as it is walked through in every step
-        self.library, self.held = library, Held(whole=whole)
+        self.library, self.held = library, Held()
         layers = [_block(self.held, each) for each in self.layers]
         blocks = structs.array(structs.Block, layers)
         d_model = self.layers[0].attention.projections.sizes.d_model
         self.struct = structs.Model(blocks, _norm(self.held, self.last), len(layers), d_model)
         self.hooks = hooks_of(*self.modules())
-        self.work = sum(each.numel() for each in self.blocks.parameters())  # products for each row
+        self.work = sum(map(_products, layers))  # for each row
         self.position = self.layers[0].attention.position  # what it says of positions alone serves all blocks
         self.biases = type(_scheme(self.position)).bias is not InLayer.bias
         self.begins = Beginning(self.embedding, self.embedding_sum) if _knows_beginning(stack) else None
@@ -332,23 +331,29 @@ def _block(held: Held, block: Any) -> structs.Block:
     found = structs.Block(
         self=_attention(held, block.attention, block.attention_residual, queries=False),
         residual=_residual(held, block.feedforward_residual),
-        outer=held.matrix(block.feedforward.outer.weight, block.feedforward.outer.bias),
-        inner=held.matrix(block.feedforward.inner.weight, block.feedforward.inner.bias),
+        outer=_matrix(block.feedforward.outer),
+        inner=_matrix(block.feedforward.inner),
         activation=(PLAIN | GATED)[type(block.feedforward)],
     )
     if isinstance(block.feedforward, gated.Gated):
-        found.gate = held.matrix(block.feedforward.gate.weight, block.feedforward.gate.bias)
+        found.gate = _matrix(block.feedforward.gate)
     if isinstance(block.cross, CrossAttention):
         found.cross = _attention(held, block.cross, block.cross_residual, queries=True)
     return found
 
 
-def _attention(held: Held, attention: MultiHead, residual: Residual, *, queries: bool) -> structs.Attention:
-    sizes, fused = attention.projections.sizes, cast(Fused, attention.projections)
-    stop = sizes.rows[0] if queries else len(fused.weight)
+def _matrix(product: Any) -> structs.Matrix:
+    """A packed matrix, which its product keeps alive."""
+    found: structs.Matrix = product.compiled.struct
+    return found
+
+
+def _attention(held: Held, attention: Any, residual: Residual, *, queries: bool) -> structs.Attention:
+    sizes: HeadSizes = attention.projections.sizes
+    stop = sizes.rows[0] if queries else sum(sizes.rows)
     return structs.Attention(
-        inputs=held.matrix(fused.weight[:stop], None if fused.bias is None else fused.bias[:stop]),
-        output=held.matrix(attention.output.weight, attention.output.bias),
+        inputs=_matrix(attention.projections.part(0, stop)),
+        output=_matrix(attention.output),
         residual=_residual(held, residual),
         scale=cast(Dot, attention.kernel).scale,
         heads=sizes.heads,
@@ -367,3 +372,9 @@ def _norm(held: Held, norm: Norm) -> structs.Norm:
         return structs.Norm()
     bias = held.address(norm.bias) if isinstance(norm, LayerNorm) else None
     return structs.Norm(held.address(cast(Tensor, norm.weight)), bias, cast(float, norm.epsilon), NORMS[type(norm)])
+
+
+def _products(block: structs.Block) -> int:
+    """Products of two numbers that a row costs in a block."""
+    attentions = [each for one in (block.self, block.cross) for each in (one.inputs, one.output)]
+    return sum(each.outputs * each.inputs for each in (*attentions, block.gate, block.inner, block.outer))

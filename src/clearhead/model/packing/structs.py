@@ -7,10 +7,12 @@ from typing import Any
 from weakref import ref
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clearhead.model.packing.rounding import rounded
 
+PANEL = 16  # outputs of a float32 matrix that lie side by side
 ROWS, WIDTH = 4, 64  # whole numbers are padded to multiples of so many outputs and inputs
 
 
@@ -145,8 +147,7 @@ class Search(Structure):
 class Held:
     """Makes structs of tensors and keeps the tensors alive."""
 
-    def __init__(self, *, whole: bool) -> None:
-        self.whole = whole  # keep matrices as whole numbers
+    def __init__(self) -> None:
         self.tensors: list[Tensor] = []
 
     def address(self, tensor: Tensor | None) -> int | None:
@@ -157,17 +158,17 @@ class Held:
         self.tensors.append(kept)
         return kept.data_ptr()
 
-    def matrix(self, weight: Tensor, bias: Tensor | None) -> Matrix:
-        """Of a linear map, (outputs, inputs) float32 and (outputs,)."""
+    def matrix(self, weight: Tensor, bias: Tensor | None, *, whole: bool) -> Matrix:
+        """A copy of a linear map, (outputs, inputs) float32 and (outputs,), in panels or as whole numbers."""
         outputs, inputs = weight.shape
         sizes = {"bias": self.address(bias), "outputs": outputs, "inputs": inputs}
-        if not self.whole:
-            return Matrix(weight=self.address(weight), stride=inputs, **sizes)
-        whole, scale = rounded(weight.detach())
-        padded = whole.new_zeros(-(-outputs // ROWS) * ROWS, -(-inputs // WIDTH) * WIDTH)
-        padded[:outputs, :inputs] = whole
-        sums = 128 * whole.sum(dim=1, dtype=torch.int32)
-        places = {"whole": self.address(padded), "scale": self.address(scale[:, 0]), "sums": self.address(sums)}
+        if not whole:
+            panels = F.pad(weight.detach(), (0, 0, 0, -outputs % PANEL)).view(-1, PANEL, inputs).transpose(1, 2)
+            return Matrix(weight=self.address(panels), **sizes)  # (panels, inputs, PANEL)
+        numbers, scale = rounded(weight.detach())
+        padded = F.pad(numbers, (0, -inputs % WIDTH, 0, -outputs % ROWS))
+        scales, sums = F.pad(scale[:, 0], (0, -outputs % ROWS)), 128 * padded.sum(dim=1, dtype=torch.int32)
+        places = {"whole": self.address(padded), "scale": self.address(scales), "sums": self.address(sums)}
         return Matrix(**places, stride=padded.shape[1], **sizes)
 
 

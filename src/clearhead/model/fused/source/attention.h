@@ -46,6 +46,7 @@ ALWAYS void scatter(Rows rows, int64_t batch, int64_t head, int64_t count, int64
     }
 }
 
+#if LANES == 16
 /* Every second number from a and from b: of their first halves, of their second halves. Four times over 16 vectors, each
    with the one eight further, columns have become rows. */
 #define FIRST(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
@@ -62,7 +63,7 @@ ALWAYS Floats row_of(const float *from, int64_t row, int64_t rows, int64_t strid
     return row < rows ? load(from + row * stride) : all(0);
 }
 
-/* 16 rows, of which there may be fewer, as columns. */
+/* Rows of a square, of which there may be fewer, as columns. */
 static void turn_square(const float *from, int64_t rows, int64_t stride, float *to, int64_t wide) {
 #define ROW(n) a##n = row_of(from, n, rows, stride)
     Floats ROW(0), ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7);
@@ -77,6 +78,13 @@ static void turn_square(const float *from, int64_t rows, int64_t stride, float *
 #undef ROW
 #undef PUT
 }
+#else
+static void turn_square(const float *from, int64_t rows, int64_t stride, float *to, int64_t wide) {
+    for (int64_t row = 0; row < LANES; row++)
+        for (int64_t column = 0; column < LANES; column++)
+            to[column * wide + row] = row < rows ? from[row * stride + column] : 0;
+}
+#endif
 
 /* (count, padded features) -> (padded features, padded count). */
 ALWAYS void turn(const float *from, int64_t count, int64_t features, float *to) {
@@ -86,9 +94,9 @@ ALWAYS void turn(const float *from, int64_t count, int64_t features, float *to) 
             turn_square(from + row * width + feature, count - row, width, to + feature * wide + row, wide);
 }
 
-typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint8_t Bytes __attribute__((vector_size(LANES)));
 
-/* Which of 16 keys a query sees. */
+/* Which keys of a vector a query sees. */
 ALWAYS Ints shown(const Attention *a, const uint8_t *seen, int64_t key) {
     uint8_t flags[LANES] = {0};
     int64_t count = a->keys - key < LANES ? a->keys - key : LANES;
@@ -157,7 +165,7 @@ ALWAYS int64_t room(const Attention *a, int back) {
     return 5 * longer * width + 2 * width * wide + 2 * a->queries * wide + a->queries;
 }
 
-/* 16 queries at a time, of which there may be fewer: no product reaches beyond the last key that one of them sees. */
+/* Some queries at a time: no product reaches beyond the last key that one of them sees. */
 static void attend(const Attention *a, int64_t batch, int64_t head, float *work) {
     int64_t queries = a->queries, keys = a->keys, wide = padded(keys), width = padded(a->features);
     float *query = work, *key = query + queries * width, *value = key + keys * width, *turned = value + keys * width;

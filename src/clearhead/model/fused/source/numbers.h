@@ -3,8 +3,8 @@
 #pragma once
 #include "../../packing/step/vectors.h"
 
-typedef uint16_t Shorts __attribute__((vector_size(32)));
-typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Shorts __attribute__((vector_size(2 * LANES)));
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 
 /* Made up to whole vectors. */
 ALWAYS int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
@@ -29,10 +29,16 @@ ALWAYS Floats larger(Floats a, Floats b) {
 }
 
 ALWAYS float largest(Floats vector) {
+#if LANES == 16
     vector = larger(vector, __builtin_shufflevector(vector, vector, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
     vector = larger(vector, __builtin_shufflevector(vector, vector, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3));
     vector = larger(vector, __builtin_shufflevector(vector, vector, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1));
     return larger(vector, __builtin_shufflevector(vector, vector, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0))[0];
+#else
+    float most = vector[0];
+    for (int i = 1; i < LANES; i++) most = vector[i] > most || vector[i] != vector[i] ? vector[i] : most;
+    return most;
+#endif
 }
 
 /* The largest of some numbers, which become e^(number - largest), and the sum of these. */
@@ -68,7 +74,7 @@ ALWAYS void store_as(void *to, int64_t index, Floats vector, int half) {
     memcpy((uint16_t *)to + index, &bits, sizeof bits);
 }
 
-/* The first `count` of 16 numbers, the others 0. */
+/* The first `count` numbers of a vector, the others 0. */
 ALWAYS Floats load_part(const void *from, int64_t index, int64_t count, int half) {
     if (half) {
         uint16_t bits[LANES] = {0};
@@ -87,16 +93,24 @@ ALWAYS void store_part(void *to, int64_t index, Floats vector, int64_t count, in
     memcpy((uint8_t *)to + index * size, numbers, count * size);
 }
 
+#if LANES == 16
+#define FIRST_PLACES ((Words){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#elif LANES == 8
+#define FIRST_PLACES ((Words){0, 1, 2, 3, 4, 5, 6, 7})
+#else
+#define FIRST_PLACES ((Words){0, 1, 2, 3})
+#endif
+
 typedef struct {
     uint64_t seed;
     float rate;
 } Drop;
 
-/* 16 factors of a dropout mask: 0 with probability `rate`, else 1 / (1 - rate). They depend on the seed and on the place of
+/* Factors of a dropout mask: 0 with probability `rate`, else 1 / (1 - rate). They depend on the seed and on the place of
    an element alone, so a backward pass makes them again. The mixing of bits is that of C. Wellons, "Prospecting for hash
    functions" (2018), with the other half of the seed in its middle. */
 ALWAYS Floats kept(Drop drop, uint64_t place) {
-    Words word = (Words){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + (uint32_t)place;
+    Words word = FIRST_PLACES + (uint32_t)place;
     word ^= (uint32_t)drop.seed;
     word ^= word >> 16;
     word *= 0x7feb352du;

@@ -48,7 +48,7 @@ ALWAYS void one_row(Left left, const float *right, int64_t stride, float *out, i
 }
 
 /* out (rows, columns) = left (rows, inner) right (inner, columns); columns and the steps of right and out are multiples of
-   16, so there is room for as many. */
+   LANES, so there is room for as many. */
 static void multiply(
     Left left, const float *right, int64_t stride, float *out, int64_t out_stride, int64_t rows, int64_t inner,
     int64_t columns

@@ -3,6 +3,42 @@
 #pragma once
 #include "products.h"
 
+typedef struct {
+    Floats a, b, c, d; /* fields, as compilers keep arrays in memory */
+} Four;
+
+ALWAYS Four four_of(const float *from, int64_t apart) {
+    return (Four){load(from), load(from + apart), load(from + 2 * apart), load(from + 3 * apart)};
+}
+
+ALWAYS Four some_of_four(const float *from, int64_t apart, int64_t count) {
+    return (Four){load_some(from, count), load_some(from + apart, count), load_some(from + 2 * apart, count),
+                  load_some(from + 3 * apart, count)};
+}
+
+ALWAYS Four plus(Four sums, Four with, Floats x) {
+    sums.a += with.a * x, sums.b += with.b * x, sums.c += with.c * x, sums.d += with.d * x;
+    return sums;
+}
+
+/* Products of x with four rows of numbers that are equally far apart. */
+ALWAYS Quarter dot(const float *rows, int64_t apart, const float *x, int64_t count) {
+    Floats zero = {0};
+    Four sums = {zero, zero, zero, zero};
+    int64_t at = 0;
+    for (; at + LANES <= count; at += LANES) sums = plus(sums, four_of(rows + at, apart), load(x + at));
+    if (at < count) sums = plus(sums, some_of_four(rows + at, apart, count - at), load_some(x + at, count - at));
+    return totals(sums.a, sums.b, sums.c, sums.d);
+}
+
+ALWAYS float dot_of_one(const float *row, const float *x, int64_t count) {
+    Floats parts = {0};
+    int64_t at = 0;
+    for (; at + LANES <= count; at += LANES) parts += load(row + at) * load(x + at);
+    if (at < count) parts += load_some(row + at, count - at) * load_some(x + at, count - at);
+    return total(parts);
+}
+
 ALWAYS float sum_of(const float *x, int64_t count, float less, int squared) {
     Floats parts = {0};
     int64_t at = 0;
@@ -104,8 +140,7 @@ static void mix(const float *query, const Keys *keys, const Attention *attention
                     state(keys, &keys->key, source, kv, from + at + 3) == key + 3 * apart;
         }
         if (alike) {
-            Quarter sums;
-            dot(1, key, apart, query, width, width, &sums);
+            Quarter sums = dot(key, apart, query, width);
             memcpy(scores + at, &sums, sizeof sums);
             at += 4;
         } else

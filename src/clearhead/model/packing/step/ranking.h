@@ -43,8 +43,8 @@ static void largest_of_rows(Team team, const float *logits, int64_t rows, int64_
             int64_t some = vocab - at < 4 * LANES ? vocab - at : 4 * LANES;
             if (some == 4 * LANES) {
                 float bar = values[count - 1];
-                Ints over = (load(x + at) > bar) | (load(x + at + 16) > bar) | (load(x + at + 32) > bar) |
-                            (load(x + at + 48) > bar);
+                Ints over = (load(x + at) > bar) | (load(x + at + LANES) > bar) | (load(x + at + 2 * LANES) > bar) |
+                            (load(x + at + 3 * LANES) > bar);
                 Floats any = (Floats)(over & (int32_t)0x3f800000);
                 if (total(any) == 0.0f) continue;
             }

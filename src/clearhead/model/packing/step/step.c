@@ -2,8 +2,8 @@
 
    hidden ─ [self-attention ─ cross-attention ─ feed-forward] x layers ─ last norm ─▶ hidden
 
-   Compiled when it is first used (library.py), told everything by pointers (structs.py). Matrices are row-major,
-   (outputs, inputs), as PyTorch has them. All threads walk through `walk` together: each takes its share of every
+   Compiled when it is first used (library.py), told everything by pointers (structs.py). Matrices are
+   float32 in panels (panels.h) or whole numbers (whole.h). All threads walk through `walk` together: each takes its share of every
    map, and where one needs what the others made, all meet at a barrier. The sums of a row do not depend on the rows
    beside it, nor on the number of threads, so a text is the same alone and in a batch, bit for bit. */
 
@@ -25,7 +25,7 @@ static int64_t arrange(const Model *model, const Call *call, const Matrix *head,
     int64_t rows = call->rows, at = 0;
     work->scores_row = (columns + 2 * LANES - 1) / LANES * LANES;
     float **places[] = {&work->projected, &work->mixed, &work->inner, &work->gate, &work->joined, &work->normed,
-                        &work->scales};
+                        &work->rounded.scales};
     int64_t sizes[] = {projected, mixed, inner, inner, model->d_model, model->d_model, 1};
     for (int i = 0; i < 7; i++) {
         *places[i] = call->work + at;
@@ -33,7 +33,7 @@ static int64_t arrange(const Model *model, const Call *call, const Matrix *head,
     }
     work->scores = call->work + at;
     at += call->threads * work->scores_row;
-    work->whole = (uint8_t *)(call->work + at);
+    work->rounded.whole = (uint8_t *)(call->work + at);
     return at + (rows * stride + 3) / 4;
 }
 
@@ -109,7 +109,7 @@ void clearhead_sizes(int64_t *sizes) {
 /* out (rows, outputs) = x (rows, inputs) times the matrix; scratch: rows * (1 + stride / 4) floats for whole numbers */
 void clearhead_multiply(const Matrix *matrix, const float *x, int64_t rows, float *out, float *scratch,
                         int64_t threads) {
-    Work work = {.scales = scratch, .whole = (uint8_t *)(scratch + rows)};
+    Work work = {.rounded = {.scales = scratch, .whole = (uint8_t *)(scratch + rows)}};
     TOGETHER(threads, multiply(me(), matrix, x, matrix->inputs, rows, out, &work));
 }
 

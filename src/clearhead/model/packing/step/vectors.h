@@ -1,17 +1,24 @@
-/* Vectors of 16 numbers, written with the vector extensions of GCC and Clang: any processor has a way to do them. */
+/* Vectors as wide as the processor's registers, written with the vector extensions of GCC and Clang. Wider ones would be
+   kept in memory by some compilers. */
 
 #pragma once
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16
 #define ALWAYS static inline __attribute__((always_inline))
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef float Half __attribute__((vector_size(32)));
-typedef float Quarter __attribute__((vector_size(16)));
-typedef int32_t Ints __attribute__((vector_size(64)));
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4 /* SSE, NEON */
+#endif
+
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef float Quarter __attribute__((vector_size(16))); /* four numbers */
 typedef int32_t QuarterInts __attribute__((vector_size(16)));
 
 ALWAYS Floats load(const float *from) {
@@ -31,11 +38,18 @@ ALWAYS void store(float *to, Floats vector) { memcpy(to, &vector, sizeof vector)
 
 ALWAYS Floats all(float value) { return value - (Floats){0}; }
 
-/* Sum of four neighbouring quarters; sums over all lanes are always made in this order. */
+/* Sum of neighbouring fours; sums over all lanes are always made in this order. */
 ALWAYS Quarter quarter(Floats vector) {
+#if LANES == 16
+    typedef float Half __attribute__((vector_size(32)));
     Half half = __builtin_shufflevector(vector, vector, 0, 1, 2, 3, 4, 5, 6, 7) +
                 __builtin_shufflevector(vector, vector, 8, 9, 10, 11, 12, 13, 14, 15);
     return __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif LANES == 8
+    return __builtin_shufflevector(vector, vector, 0, 1, 2, 3) + __builtin_shufflevector(vector, vector, 4, 5, 6, 7);
+#else
+    return vector;
+#endif
 }
 
 ALWAYS float total(Floats vector) {
