@@ -27,12 +27,13 @@ ALWAYS void tile(const int wide, const int tall, const Matrix *matrix, int64_t o
             for (int p = 0; p < parts; p++) sums[r][p] += now[p] * x[r * x_row + i];
     }
     for (int p = 0; p < parts; p++) {
-        int64_t at = o + p * LANES, count = least(LANES, outputs - at);
-        if (count <= 0) break;
-        Floats bias = matrix->bias ? load_some(matrix->bias + at, count) : (Floats){0};
-        for (int r = 0; r < tall; r++) {
-            Floats sum = sums[r][p] + bias;
-            memcpy(out + r * outputs + at, &sum, (size_t)count * sizeof *out);
+        int64_t at = o + p * LANES, count = outputs - at;
+        if (count >= LANES) {
+            Floats bias = matrix->bias ? load(matrix->bias + at) : (Floats){0};
+            for (int r = 0; r < tall; r++) store(out + r * outputs + at, sums[r][p] + bias);
+        } else if (count > 0) {
+            Floats bias = matrix->bias ? load_some(matrix->bias + at, count) : (Floats){0};
+            for (int r = 0; r < tall; r++) store_some(out + r * outputs + at, sums[r][p] + bias, count);
         }
     }
 }

@@ -36,6 +36,8 @@ ALWAYS Floats load_some(const float *from, int64_t count) {
 
 ALWAYS void store(float *to, Floats vector) { memcpy(to, &vector, sizeof vector); }
 
+ALWAYS void store_some(float *to, Floats vector, int64_t count) { memcpy(to, &vector, (size_t)count * sizeof *to); }
+
 ALWAYS Floats all(float value) { return value - (Floats){0}; }
 
 /* Sum of neighbouring fours; sums over all lanes are always made in this order. */

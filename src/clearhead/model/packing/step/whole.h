@@ -111,9 +111,10 @@ static Span multiply_whole(Team team, const Matrix *matrix, const Rounded *x, in
         for (int64_t row = 0; row < rows; row += 4) {
             int few = (int)least(4, rows - row);
             for (int64_t o = from; o < to; o += 4) { /* weights are padded to four outputs */
-                int64_t count = least(4, outputs - o);
+                int64_t count = outputs - o;
                 Quarter bias = {0}, sums[4];
-                if (matrix->bias) memcpy(&bias, matrix->bias + o, (size_t)count * sizeof *out);
+                if (matrix->bias && count >= 4) memcpy(&bias, matrix->bias + o, sizeof bias);
+                else if (matrix->bias) memcpy(&bias, matrix->bias + o, (size_t)count * sizeof *out);
                 switch (few) {
                 case 4: four_outputs(4, matrix, o, row, x, sums); break;
                 case 3: four_outputs(3, matrix, o, row, x, sums); break;
@@ -122,7 +123,9 @@ static Span multiply_whole(Team team, const Matrix *matrix, const Rounded *x, in
                 }
                 for (int r = 0; r < few; r++) {
                     Quarter sum = sums[r] + bias;
-                    memcpy(out + (row + r) * outputs + o, &sum, (size_t)count * sizeof *out);
+                    float *to = out + (row + r) * outputs + o;
+                    if (count >= 4) memcpy(to, &sum, sizeof sum);
+                    else memcpy(to, &sum, (size_t)count * sizeof *to);
                 }
             }
         }
