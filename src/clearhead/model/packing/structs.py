@@ -12,8 +12,8 @@ from torch import Tensor
 
 from clearhead.model.packing.rounding import rounded
 
-PANEL = 16  # outputs of a float32 matrix that lie side by side
-ROWS, WIDTH = 4, 64  # whole numbers are padded to multiples of so many outputs and inputs
+PANEL = 16  # outputs of a matrix that lie side by side
+FOUR = 4  # inputs of an output that lie side by side where they are whole numbers
 
 
 class Matrix(Structure):
@@ -166,9 +166,10 @@ class Held:
             panels = F.pad(weight.detach(), (0, 0, 0, -outputs % PANEL)).view(-1, PANEL, inputs).transpose(1, 2)
             return Matrix(weight=self.address(panels), **sizes)  # (panels, inputs, PANEL)
         numbers, scale = rounded(weight.detach())
-        padded = F.pad(numbers, (0, -inputs % WIDTH, 0, -outputs % ROWS))
-        scales, sums = F.pad(scale[:, 0], (0, -outputs % ROWS)), 128 * padded.sum(dim=1, dtype=torch.int32)
-        places = {"whole": self.address(padded), "scale": self.address(scales), "sums": self.address(sums)}
+        padded = F.pad(numbers, (0, -inputs % FOUR, 0, -outputs % PANEL))
+        panels = padded.view(-1, PANEL, padded.shape[1] // FOUR, FOUR).transpose(1, 2)  # (panels, fours, PANEL, FOUR)
+        scales, sums = F.pad(scale[:, 0], (0, -outputs % PANEL)), 128 * padded.sum(dim=1, dtype=torch.int32)
+        places = {"whole": self.address(panels), "scale": self.address(scales), "sums": self.address(sums)}
         return Matrix(**places, stride=padded.shape[1], **sizes)
 
 

@@ -2,8 +2,8 @@
 
    hidden ─ [self-attention ─ cross-attention ─ feed-forward] x layers ─ last norm ─▶ hidden
 
-   Compiled when it is first used (library.py), told everything by pointers (structs.py). Matrices are
-   float32 in panels (panels.h) or whole numbers (whole.h). All threads walk through `walk` together: each takes its share of every
+   Compiled when it is first used (library.py), told everything by pointers (structs.py). Matrices lie
+   in panels (panels.h), float32 or whole numbers. All threads walk through `walk` together: each takes its share of every
    map, and where one needs what the others made, all meet at a barrier. The sums of a row do not depend on the rows
    beside it, nor on the number of threads, so a text is the same alone and in a batch, bit for bit. */
 

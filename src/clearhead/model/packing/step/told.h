@@ -3,13 +3,13 @@
 #pragma once
 #include <stdint.h>
 
-#define PANEL 16 /* outputs of a float32 matrix that lie side by side */
+#define PANEL 16 /* outputs of a matrix that lie side by side */
 
 typedef struct {
     const float *weight;  /* (panels, inputs, PANEL), zeros after the outputs; null: whole numbers */
-    const int8_t *whole;  /* (outputs in fours, stride), zeros after the outputs and after the inputs */
-    const float *scale;   /* (outputs in fours), of the whole numbers */
-    const int32_t *sums;  /* (outputs in fours), 128 times the sum of each row of whole numbers */
+    const int8_t *whole;  /* (panels, stride / 4, PANEL, 4), zeros after the outputs and after the inputs */
+    const float *scale;   /* (panels, PANEL), of the whole numbers */
+    const int32_t *sums;  /* (panels, PANEL), 128 times the sum of the whole numbers of an output */
     const float *bias;    /* (outputs) or null */
     int64_t outputs, inputs, stride;
 } Matrix;
