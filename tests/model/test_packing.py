@@ -86,9 +86,10 @@ def test_the_model_stays_as_it_is_and_shares_what_is_not_packed(tiny, name):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 17])
-def test_int8_is_the_rounded_product_computed_in_whole_numbers(rows):
+@pytest.mark.parametrize(("outputs", "inputs"), [(13, 32), (1, 1), (40, 5), (70, 64), (147, 7)])
+def test_int8_is_the_rounded_product_computed_in_whole_numbers(rows, outputs, inputs):
     torch.manual_seed(1)
-    weight, bias, hidden = torch.randn(13, 32), torch.randn(13), torch.randn(rows, 2, 32)
+    weight, bias, hidden = torch.randn(outputs, inputs), torch.randn(outputs), torch.randn(rows, 2, inputs)
     product = Int8(weight, bias)
     steps = weight.abs().amax(1, keepdim=True) / 127
     own = hidden.abs().amax(-1, keepdim=True) / 127

@@ -263,6 +263,14 @@ def test_the_library_is_compiled_once_and_then_kept(tmp_path, monkeypatch):
 
 
 @needs_compiler
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no cc")
+def test_a_compiler_with_other_options_makes_another_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiler, "_built", lambda _command, _source, folder, name: folder / name)
+    assert compiler.library_file(["cc"], SOURCE) != compiler.library_file(["cc", "-g"], SOURCE)
+
+
+@needs_compiler
 def test_the_source_has_no_warnings(tmp_path):
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")

@@ -192,7 +192,7 @@ static void mix(const float *query, const Keys *keys, const Attention *attention
         for (at = 0; at < count; at++)
             sum += scores[at] * load_some(state(keys, &keys->value, source, kv, from + at) + feature, left);
         sum *= part_of_all;
-        memcpy(out + feature, &sum, (size_t)left * sizeof *out);
+        store_some(out + feature, sum, left);
     }
 }
 

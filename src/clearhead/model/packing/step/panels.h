@@ -34,7 +34,7 @@ ALWAYS void tile(const int wide, const int tall, const Matrix *matrix, int64_t o
     const int parts = wide * PARTS;
     int64_t inputs = matrix->inputs;
     const float *weight = matrix->weight + o * inputs, *from = x->rows + row * x->row;
-    Floats sums[6][WIDE * PARTS];
+    Floats sums[TALL][WIDE * PARTS];
     for (int r = 0; r < tall; r++)
         for (int p = 0; p < parts; p++) sums[r][p] = (Floats){0};
     for (int64_t i = 0; i < inputs; i++) {
@@ -56,7 +56,7 @@ ALWAYS void whole_tile(const int wide, const int tall, const Matrix *matrix, int
     int64_t stride = matrix->stride, lines = stride / 4;
     const int8_t *weight = matrix->whole + o * stride;
     const uint8_t *from = x->rounded->whole + row * stride;
-    Ints sums[6][WIDE * PARTS];
+    Ints sums[TALL][WIDE * PARTS];
     for (int r = 0; r < tall; r++)
         for (int p = 0; p < parts; p++) sums[r][p] = (Ints){0};
     for (int64_t i = 0; i < lines; i++) {

@@ -11,7 +11,8 @@ typedef struct {
     const float *scale;   /* (panels, PANEL), of the whole numbers */
     const int32_t *sums;  /* (panels, PANEL), 128 times the sum of the whole numbers of an output */
     const float *bias;    /* (outputs) or null */
-    int64_t outputs, inputs, stride;
+    int64_t outputs, inputs;
+    int64_t stride; /* of whole numbers: inputs, made up to fours */
 } Matrix;
 
 enum { NO_NORM, LAYER_NORM, RMS_NORM };

@@ -19,7 +19,6 @@
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef float Quarter __attribute__((vector_size(16))); /* four numbers */
-typedef int32_t QuarterInts __attribute__((vector_size(16)));
 
 ALWAYS Floats load(const float *from) {
     Floats vector;
