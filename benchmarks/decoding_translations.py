@@ -123,11 +123,10 @@ class CTranslate2(System):
         self.rest()
 
     def wake(self) -> None:
-        """Load it, and let it work once."""
+        """Load it."""
         if self.engine is None:
             model, options = str(self.folder), {"compute_type": self.precision, "intra_threads": self.threads}
             self.engine = ctranslate2.Translator(model, **options)
-            self.run()
 
     def rest(self) -> None:
         """End its threads: with more of them than cores OpenMP stops spinning, and everybody's barriers are slow."""
