@@ -16,8 +16,10 @@ from clearhead.core.registry import Choice
 from clearhead.model import ModelConfig, Transformer
 from clearhead.train import run, workers
 from clearhead.train.objectives import OBJECTIVES
-from clearhead.train.parallel import PARALLELS, Lesson, parallel_of
+from clearhead.train.optimizers import parameter_groups
+from clearhead.train.parallel import PARALLELS, Lesson, Replicate, Shard, SharedMemory, parallel_of
 from clearhead.train.parallel.shard import units
+from clearhead.train.parallel.shared_memory import owners
 from clearhead.train.trainer import Trainer
 from clearhead.train.workers import free_port
 
@@ -26,10 +28,12 @@ PLAN += ("train.checkpoint_every=2", "model.dropout=0.0")
 PLAN += (
     "train.optimizer={kind: adam, epsilon: 1.0e-4}",
 )  # the bias of keys has a gradient of rounding alone: not scaled up
+CPU = torch.device("cpu")
 WAYS = {
     "alone": ("train.processes=1",),
     "replicated": ("train.processes=2", "train.parallel=replicate"),
     "sharded": ("train.processes=2", "train.parallel=shard"),
+    "shared": ("train.processes=2", "train.parallel=shared_memory"),
 }
 
 
@@ -39,25 +43,24 @@ def no_report(monkeypatch):
     monkeypatch.setattr("clearhead.train.tasks.translation.write_report", lambda *given, **options: None)
 
 
-@pytest.fixture(scope="module")
-def two_processes() -> list[str]:
-    """The checks that held in both of two processes."""
-    script, port = Path(__file__).parent / "two_processes.py", str(free_port())
-    processes = [
-        subprocess.Popen([sys.executable, script, str(rank), port], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
+@pytest.fixture(scope="module", params=[2, 3])
+def checks(request) -> list[str]:
+    """The checks that held in all of two or three processes."""
+    script, count, port = Path(__file__).parent / "some_processes.py", request.param, str(free_port())
+    commands = [[sys.executable, script, str(rank), str(count), port] for rank in range(count)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(each, **pipes) for each in commands]
     ends = [each.communicate(timeout=300) for each in processes]
-    assert [each.returncode for each in processes] == [0, 0], ends
-    first, second = (out.decode().splitlines() for out, _ in ends)
-    return [each for each in first if each in second]
+    assert not any(each.returncode for each in processes), ends
+    first, *others = (out.decode().splitlines() for out, _ in ends)
+    return [each for each in first if all(each in held for held in others)]
 
 
 @pytest.mark.parametrize("kind", PARALLELS.names())
-def test_two_processes_compute_and_keep_what_one_does(two_processes, kind):
-    from two_processes import MODELS
+def test_some_processes_compute_and_keep_what_one_does(checks, kind):
+    from some_processes import MODELS
 
-    assert [each for each in two_processes if each.startswith(kind)] == [f"{kind}: {name}" for name in MODELS]
+    assert [each for each in checks if each.startswith(kind)] == [f"{kind}: {name}" for name in MODELS]
 
 
 def same_curve(one: Path, other: Path) -> None:
@@ -83,7 +86,9 @@ def stopped(recipe, folder: Path) -> None:
         assert run(recipe, folder) is None
 
 
-@pytest.mark.parametrize(("before", "after"), [("sharded", "alone"), ("alone", "sharded")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("sharded", "alone"), ("alone", "sharded"), ("shared", "alone"), ("sharded", "shared")]
+)
 def test_a_run_goes_on_with_other_processes_on_the_same_curve(tiny, tmp_path, before, after):
     run(tiny(*PLAN, *WAYS["alone"]), tmp_path / "whole")
     stopped(tiny(*PLAN, *WAYS[before]), tmp_path / "parts")
@@ -92,9 +97,34 @@ def test_a_run_goes_on_with_other_processes_on_the_same_curve(tiny, tmp_path, be
 
 
 def test_one_process_has_nothing_to_divide():
-    kinds = {name: type(parallel_of(Choice(kind=name), World())) for name in PARALLELS.names()}
-    assert set(kinds.values()) == {kinds["replicate"]}
-    assert type(parallel_of(Choice(kind="shard"), World(0, 2))) is not kinds["replicate"]
+    kinds = {name: type(parallel_of(Choice(kind=name), World(), CPU)) for name in PARALLELS.names()}
+    assert set(kinds.values()) == {Replicate}
+    assert type(parallel_of(Choice(kind="shard"), World(0, 2), CPU)) is Shard
+
+
+def test_processes_of_one_machine_share_its_memory_if_nobody_chooses():
+    assert type(parallel_of(None, World(0, 2, together=True), CPU)) is SharedMemory
+    assert type(parallel_of(None, World(0, 2), CPU)) is Replicate
+    assert type(parallel_of(None, World(0, 2, together=True), torch.device("cuda"))) is Replicate
+    assert type(parallel_of(Choice(kind="replicate"), World(0, 2, together=True), CPU)) is Replicate
+
+
+def test_shared_memory_is_for_processors():
+    with pytest.raises(ConfigError, match=r"shared memory is for processes on a CPU.*replicate or shard"):
+        SharedMemory(World(0, 2)).spread(Lesson(torch.nn.Linear(2, 2), None), torch.device("cuda"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_each_parameter_has_one_owner_and_all_own_as_much(count):
+    sizes = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 16, "heads": 2, "d_ff": 32, "tie": "all"}
+    model = Transformer(ModelConfig(**{**sizes, "source_vocab": 23, "target_vocab": 23}))
+    found = owners(model, count)
+    assert found.keys() == set(model.parameters())
+    maps = [group for group in parameter_groups(model) if group["role"] == "map"]
+    loads = [0] * count
+    for each in maps[0]["params"]:
+        loads[found[each]] += each.numel()
+    assert max(loads) - min(loads) <= max(each.numel() for each in maps[0]["params"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ They are started by `torchrun`, or by a run itself where one process would leave
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    together: bool = False  # all on one machine, and this one knows it
 
     @property
     def first(self) -> bool:
@@ -58,6 +59,19 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def bring(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The named tensors of all processes in the first one, elsewhere its own; no two have a name in common."""
+        found = dict(tensors)
+        outlines = self.gather({name: (each.shape, each.dtype) for name, each in tensors.items()})
+        for rank, outline in enumerate(outlines[1:], start=1):
+            for name, (shape, dtype) in outline.items():
+                if self.rank == rank:
+                    dist.send(tensors[name].contiguous(), dst=0)
+                elif self.first:
+                    found[name] = torch.empty(shape, dtype=dtype)
+                    dist.recv(found[name], src=rank)
+        return found
+
     def agree(self, model: nn.Module) -> None:
         """Give every process the parameters and buffers of the first one."""
         if self.size > 1:
@@ -83,7 +97,7 @@ def joined(device: torch.device) -> Iterator[World]:
     try:
         store, rank, size = next(rendezvous("env://", timeout=START))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-        yield World(rank, size)
+        yield World(rank, size, together=local_size() == size)
     except RuntimeError as error:
         if not _about_connection(error):
             raise

@@ -95,6 +95,10 @@ class Registry(Generic[Part]):
         """All names, sorted."""
         return sorted(self._parts)
 
+    def name_of(self, part: Part) -> str:
+        """The name of a part's class."""
+        return next(name for name, each in self._parts.items() if each is type(part))
+
     def get(self, name: str) -> Callable[..., Part]:
         """The part of that name; a ConfigError with the nearest name if there is none."""
         if name not in self._parts:

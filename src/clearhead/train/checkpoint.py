@@ -193,7 +193,8 @@ def _restore_optimizer(
                 own = parallel.part(tensor, parameters[int(number)])
                 if key in OF_A_PARAMETER and own.shape != parameters[int(number)].shape:
                     raise ValueError(f"{name} has the shape {tuple(tensor.shape)}; is it of an older version?")
-                saved["state"].setdefault(int(number), {})[key] = own
+                if parallel.owns(parameters[int(number)]):
+                    saved["state"].setdefault(int(number), {})[key] = own
         optimizer.load_state_dict(saved)
     except (ValueError, KeyError, IndexError) as error:
         raise CheckpointError(f"the optimiser's state does not fit: {error}", where=where) from None

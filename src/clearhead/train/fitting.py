@@ -109,11 +109,13 @@ def require_recomputable(model: ModelConfig) -> None:
         raise _about(key, what, remedy="leave it out, or choose another norm")
 
 
-def require_whole(optimizer: Choice, parallel: Choice) -> None:
+def require_whole(optimizer: Choice, parallel: Choice | None) -> None:
     """Refuse an optimiser of whole matrices where each process holds a share of them."""
+    if parallel is None:  # the fastest ways hold whole matrices
+        return
     part: Any = OPTIMIZERS.get(optimizer.kind)
     way: Any = PARALLELS.get(parallel.kind)
-    if getattr(part, "needs_whole", False) and way.divides:
+    if getattr(part, "needs_whole", False) and "gradients" in way.divides:
         remedy = "choose adamw, or train.parallel replicate"
         raise _about("train.optimizer", f"{optimizer.kind} needs whole matrices", found=parallel.kind, remedy=remedy)
 

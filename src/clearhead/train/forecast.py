@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from clearhead.bundle.weights import weights_of
@@ -27,7 +28,7 @@ from clearhead.model.accounting.activations import held
 from clearhead.train.checkpoint import Checkpoints, optimizer_tensors
 from clearhead.train.learner import build_learner
 from clearhead.train.machine import Machine, run_dtype
-from clearhead.train.parallel import Lesson, Replicate, parallel_of
+from clearhead.train.parallel import Lesson, Parallel, Replicate, parallel_of
 from clearhead.train.recipe import Recipe
 from clearhead.train.tasks import Task, kind_of, task_of
 from clearhead.train.trainer import TRIAL, Trainer
@@ -79,7 +80,7 @@ def forecast(recipe: Recipe, out: Path) -> Forecast:
         task.prepare(machine, rehearsal=True)
         trainer = _trainer(recipe, task, learner, machine, Path(folder), size)
         seconds = _pace(trainer)
-        told = machine.told(recipe, learner.config, parallel_of(recipe.train.parallel, World(0, size)))
+        told = machine.told(recipe, learner.config, _parallel(recipe, size, device))
         return _told(trainer, task, told, seconds, size, _bytes_in(Path(folder)), out)
 
 
@@ -136,14 +137,24 @@ def _told(trainer: Trainer, task: Task, machine: str, pace: float, size: int, da
 
 def _memory(trainer: Trainer, size: int, batch: Any) -> dict[str, int]:
     """What one of `size` processes holds, by kind."""
-    learner = trainer.model
-    shares = size if parallel_of(trainer.recipe.train.parallel, World(0, size)).divides else 1
+    learner, divided = trainer.model, _parallel(trainer.recipe, size, trainer.machine.device).divides
+    whole = {
+        "weights": _bytes([*learner.parameters(), *learner.buffers()]),
+        "gradients": _bytes(each for each in learner.parameters() if each.requires_grad),
+        "states": _bytes(optimizer_tensors(trainer.optimizer).values()),
+    }
+    weights, gradients, states = (held // (size if name in divided else 1) for name, held in whole.items())
     return {
-        "weight_bytes": _bytes([*learner.parameters(), *learner.buffers()]) // shares,
-        "gradient_bytes": _bytes(each for each in learner.parameters() if each.requires_grad) // shares,
-        "optimizer_bytes": _bytes(optimizer_tensors(trainer.optimizer).values()) // shares,
+        "weight_bytes": weights,
+        "gradient_bytes": gradients,
+        "optimizer_bytes": states,
         "activation_bytes": activation_bytes(trainer.lesson, trainer.machine, batch),
     }
+
+
+def _parallel(recipe: Recipe, size: int, device: torch.device) -> Parallel:
+    """How the processes that the run would start hold its model."""
+    return parallel_of(recipe.train.parallel, World(0, size, together=True), device)
 
 
 def _disk(trainer: Trainer, size: int, data: int) -> dict[str, int]:

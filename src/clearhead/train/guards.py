@@ -58,10 +58,11 @@ def update_ratios(model: nn.Module, step: Callable[[], object], parallel: Parall
     A ratio of about 1e-3 is healthy; one far below does not learn, one far above forgets what it has learned.
     """
     groups = {
-        name: [parallel.own(each.detach()) for each in members if each.requires_grad]
+        name: [parallel.own(each.detach()) for each in members if each.requires_grad and parallel.owns(each)]
         for name, members in grouped(model).items()
+        if any(each.requires_grad for each in members)
     }
-    before = {name: [each.clone() for each in members] for name, members in groups.items() if members}
+    before = {name: [each.clone() for each in members] for name, members in groups.items()}
     step()
     squares: list[float] = []
     for name, old in before.items():

@@ -12,7 +12,7 @@ from clearhead.core.files import read_json, write_json
 from clearhead.model import ModelConfig, Transformer
 from clearhead.model.fused import LONGEST
 from clearhead.model.fused.library import why_not
-from clearhead.train.parallel import Parallel
+from clearhead.train.parallel import PARALLELS, Parallel
 from clearhead.train.recipe import Recipe
 
 IN_C = "attention, rotary positions, dropout, sum and norm, slopes of the loss"
@@ -32,7 +32,7 @@ class Machine:
         plan, world = recipe.train, parallel.world
         precision = f"{name_of(self.dtype)}{' (auto)' if plan.precision == 'auto' else ''}"
         processes = f"{world.size} process{'es' if world.size > 1 else ''} x {self.threads} threads"
-        ways = f" ({plan.parallel.kind})" if world.size > 1 else ""
+        ways = f" ({PARALLELS.name_of(parallel)})" if world.size > 1 else ""
         parts = [str(self.device), precision, processes + ways, f"attention {attention_kernel(config, self.device)}"]
         memory = [f"memory from {allocator()}"] if self.device.type == "cpu" else []
         return ", ".join([*parts, f"{plan.optimizer.kind}", *memory, *["recomputing blocks"] * plan.recompute])

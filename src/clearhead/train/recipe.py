@@ -85,7 +85,7 @@ class TrainConfig(Section):
     precision: Precision = "auto"  # of the matrix products
     device: str = "auto"
     processes: NonNegativeInt = 0  # that share the batches of an update; 0 = as many as cores and accumulate allow
-    parallel: choice_of(PARALLELS) = Choice(kind="replicate")  # type: ignore[valid-type]  # how they hold the model
+    parallel: choice_of(PARALLELS) | None = None  # type: ignore[valid-type]  # how they hold the model; null = fastest
     threads: NonNegativeInt = 0  # CPU threads of each process; 0 = all cores together
     log_every: PositiveInt = 50  # updates
     validate_every: PositiveInt = 500  # updates

@@ -135,11 +135,10 @@ class Trainer:
 
     def _clip(self) -> float:
         """Sum the gradients of all processes and shorten them to train.clip; returns their norm before that."""
-        gradients = [each.grad for each in self.model.parameters() if each.grad is not None]
-        self.parallel.add(gradients)
+        gradients = self.parallel.collect()
         norm, limit = self.parallel.norm(gradients), self.recipe.train.clip
-        if limit and norm > limit:
-            torch._foreach_mul_([self.parallel.own(each) for each in gradients], limit / (norm + 1e-6))
+        if gradients and limit and norm > limit:
+            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
         return norm
 
     def _step(self, state: State) -> None:
@@ -151,6 +150,7 @@ class Trainer:
         else:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.parallel.stepped()
 
     def _logs(self, state: State) -> bool:
         return state.update % self.recipe.train.log_every == 0 or state.update == state.updates
@@ -194,7 +194,7 @@ class Trainer:
     def _save(self, state: State) -> None:
         """Every process hands over its part, the first one writes."""
         states = self.world.gather(torch_states(self.world.rank))
-        kept = {name: self.parallel.whole(each) for name, each in optimizer_tensors(self.optimizer).items()}
+        kept = self.parallel.bring(optimizer_tensors(self.optimizer))
         weights = self._weights()
         if self.world.first:
             refuse_weights(weights, state.update)

@@ -5,6 +5,7 @@ batches. However they hold the model, that sum is the same. A checkpoint holds w
 reads it, under any part of this family.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from clearhead.core.processes import World
 from clearhead.core.registry import Choice, Registry
+from clearhead.core.shared_memory import may_share
 from clearhead.train.parallel.lesson import Lesson
 
 
@@ -23,7 +25,9 @@ class Parallel:
     The methods are collective: every process calls them, in the same order.
     """
 
-    divides: ClassVar[bool] = False  # a process holds a share of weights, gradients and optimiser states
+    divides: ClassVar[frozenset[str]] = frozenset()  # a process holds a share of `weights`, `gradients`, `states`
+
+    learner: nn.Module  # since `spread`
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -32,25 +36,37 @@ class Parallel:
         """Give every process its part of the first one's model on its device; before an optimiser is made."""
         raise NotImplementedError
 
-    def add(self, gradients: Sequence[Tensor]) -> None:
-        """Replace gradients of own batches by sums over all processes, if the backward pass has not done it."""
+    def collect(self) -> list[Tensor]:
+        """Sum the gradients over all processes; returns what this one steps by, in the memory of its gradients."""
         raise NotImplementedError
+
+    def norm(self, gradients: Sequence[Tensor]) -> float:
+        """The length of all gradients as one vector, from what each process has collected."""
+        (squares,) = self.world.total(float(nn.utils.get_total_norm(gradients)) ** 2)
+        return math.sqrt(squares)
+
+    def stepped(self) -> None:
+        """Return when the steps of all processes can be seen here."""
+
+    def owns(self, parameter: Tensor) -> bool:
+        """Whether this process steps the parameter, or its share of it."""
+        return True
 
     def own(self, tensor: Tensor) -> Tensor:
-        """The elements of a parameter or gradient that this process holds, in the same memory."""
-        raise NotImplementedError
-
-    def norm(self, tensors: Sequence[Tensor]) -> float:
-        """The length of all elements of all tensors as one vector."""
-        raise NotImplementedError
+        """The elements of a parameter that this process holds, in the same memory."""
+        return tensor
 
     def whole(self, tensor: Tensor) -> Tensor:
-        """A tensor of model or optimiser with all its elements, in the first process; elsewhere it may be empty."""
-        raise NotImplementedError
+        """A tensor of the model with all its elements, in the first process; elsewhere it may be empty."""
+        return tensor
+
+    def bring(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The named tensors of all processes' gradients or optimisers, whole, in the first process."""
+        return {name: self.whole(each) for name, each in tensors.items()}
 
     def part(self, tensor: Tensor, like: Tensor) -> Tensor:
         """What this process holds of a whole tensor: the model's parameter `like`, or what is kept for it."""
-        raise NotImplementedError
+        return tensor
 
     @contextmanager
     def plain(self, weights: Mapping[str, Tensor] | None = None) -> Iterator[nn.Module]:
@@ -59,13 +75,13 @@ class Parallel:
         Args:
             weights: whole tensors to validate; None = whatever they are, the caller loads others.
         """
-        raise NotImplementedError
-        yield
+        yield self.learner
 
 
 PARALLELS: Registry[Parallel] = Registry("parallel")
 
 
-def parallel_of(choice: Choice, world: World) -> Parallel:
-    """The chosen part; where there is one process, there is nothing to divide."""
-    return PARALLELS.build(choice if world.size > 1 else Choice(kind="replicate"), world)
+def parallel_of(choice: Choice | None, world: World, device: torch.device) -> Parallel:
+    """The chosen part, or the fastest one; where there is one process, there is nothing to divide."""
+    fastest = Choice(kind="shared_memory" if may_share(world) and device.type == "cpu" else "replicate")
+    return PARALLELS.build((choice or fastest) if world.size > 1 else Choice(kind="replicate"), world)

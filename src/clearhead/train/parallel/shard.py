@@ -5,9 +5,8 @@ runs, forward and backward, and given back at once; its gradients are summed whi
 """
 
 import copy
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -28,13 +27,14 @@ from clearhead.train.parallel.lesson import Lesson
 class Shard(Parallel):
     """Each block is divided among the processes, and what is in no block, as one more unit. For large models."""
 
-    divides: ClassVar[bool] = True
+    divides: ClassVar[frozenset[str]] = frozenset({"weights", "gradients", "states"})
 
     def spread(self, lesson: Lesson, device: torch.device) -> None:
         self.device = device
-        self.world.agree(lesson.learner)
+        self.learner = lesson.learner
+        self.world.agree(self.learner)
         if self.world.first:  # kept in main memory between validations
-            self.copy = copy.deepcopy(lesson.learner).cpu()
+            self.copy = copy.deepcopy(self.learner).cpu()
         mesh = init_device_mesh(device.type, (self.world.size,))
         for each in (*units(lesson), lesson):
             fully_shard(each, mesh=mesh)
@@ -43,15 +43,11 @@ class Shard(Parallel):
                 module.set_gradient_divide_factor(1.0)  # a sum, where the usual is a mean
                 module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
 
-    def add(self, gradients: Sequence[Tensor]) -> None:
-        """The backward pass has done it."""
+    def collect(self) -> list[Tensor]:
+        return [self.own(each.grad) for each in self.learner.parameters() if each.grad is not None]  # already summed
 
     def own(self, tensor: Tensor) -> Tensor:
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-    def norm(self, tensors: Sequence[Tensor]) -> float:
-        (squares,) = self.world.total(float(nn.utils.get_total_norm([self.own(each) for each in tensors])) ** 2)
-        return math.sqrt(squares)
 
     def whole(self, tensor: Tensor) -> Tensor:
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
