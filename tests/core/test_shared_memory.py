@@ -60,7 +60,16 @@ def test_all_processes_refuse_when_one_does_not_see_it():
         common_memory(Alone(0, 2, sees=(False,)), 100)
 
 
-def test_processes_of_one_machine_may_share():
-    assert may_share(World(0, 2, together=True))
-    assert not may_share(World(0, 2))
-    assert not may_share(World())
+def test_memory_that_cannot_be_made_is_refused(monkeypatch):
+    def full(*given):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "ftruncate", full)
+    with pytest.raises(ConfigError, match="process 0 does not see"):
+        common_memory(Alone(0, 2, sees=(True,)), 100)
+
+
+@pytest.mark.parametrize(("local", "sees", "expected"), [("2", True, True), ("2", False, False), ("1", True, False)])
+def test_processes_may_share_if_they_are_on_one_machine_and_see_it(monkeypatch, local, sees, expected):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    assert may_share(Alone(0, 2, sees=(sees,))) is expected

@@ -105,6 +105,41 @@ def check(kind: str, changes: dict, world: World) -> None:
             for name, each in weights_of(plain).items():
                 assert torch.equal(each, weights[name])
     reads_back(kind, changes, weights, kept, parallel)
+    ends(lesson, parallel, weights)
+    unequal(kind, world)
+
+
+def ends(lesson: Lesson, parallel, weights: dict) -> None:
+    """What is left is an ordinary model."""
+    if parallel.world.first and "gradients" not in parallel.divides:
+        with parallel.plain() as plain:
+            assert all(torch.equal(each, weights[name]) for name, each in weights_of(plain).items())
+            plain.float()
+            lesson(batches()[0])[0].backward()
+    parallel.world.wait()
+
+
+def unequal(kind: str, world: World) -> None:
+    """A parameter that has a gradient in one process only, and one that has none anywhere."""
+    if kind == "shard":  # which knows only whole passes
+        return
+    parallel = PARALLELS.build(Choice(kind=kind), world)
+    parts = torch.nn.ModuleDict({name: torch.nn.Linear(3, 1, bias=False) for name in ("all", "one", "none")})
+    parts["empty"] = torch.nn.Linear(0, 3, bias=False)
+    parallel.spread(Lesson(parts, None), CPU)
+    for _ in range(2):
+        loss = parts["all"].weight.sum() + (parts["one"].weight.sum() if world.first else 0)
+        loss.backward()
+        parallel.collect()
+        told = {name: each.weight.grad for name, each in parts.items() if each.weight.grad is not None}
+        found = copied(parallel.bring(told))
+        parallel.stepped()
+        for each in parts.parameters():
+            each.grad = None
+        if world.first:
+            assert found.keys() == {"all", "one"}
+            assert torch.equal(found["all"], torch.full((1, 3), float(world.size)))
+            assert torch.equal(found["one"], torch.ones(1, 3))
 
 
 def reads_back(kind: str, changes: dict, weights: dict, kept: dict, parallel) -> None:

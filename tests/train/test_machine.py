@@ -12,14 +12,14 @@ from clearhead.model.fused.library import library
 from clearhead.train.machine import Machine, automatic, run_dtype, shape_of
 from clearhead.train.parallel import PARALLELS, parallel_of
 
-CPU = torch.device("cpu")
+CPU, ADAM = torch.device("cpu"), Choice(kind="adam")
 
 
 @pytest.mark.parametrize("kind", PARALLELS.names())
 def test_device_format_processes_and_kernels_are_told(tiny, kind):
     recipe = tiny(f"train.parallel={kind}", "train.precision=auto", "train.recompute=true")
     machine = Machine(CPU, torch.bfloat16, 3)
-    told = machine.told(recipe, recipe.model, parallel_of(Choice(kind=kind), World(0, 2), CPU))
+    told = machine.told(recipe, recipe.model, parallel_of(Choice(kind=kind), ADAM, World(0, 2), CPU))
     own = "in C, with biases by an own kernel," if library() else "own kernel"
     assert told.startswith(
         f"cpu, bfloat16 (auto), 2 processes x 3 threads ({kind}), attention dot ({own} up to 256 keys"
@@ -29,7 +29,7 @@ def test_device_format_processes_and_kernels_are_told(tiny, kind):
 
 def test_what_the_recipe_says_is_not_called_automatic(tiny):
     told = Machine(CPU, torch.float32, 1).told(
-        tiny(), ModelConfig(attention="cosine"), parallel_of(Choice(kind="shard"), World(), CPU)
+        tiny(), ModelConfig(attention="cosine"), parallel_of(Choice(kind="shard"), ADAM, World(), CPU)
     )
     assert told == f"cpu, float32, 1 process x 1 threads, attention cosine, adam, memory from {allocator()}"
 

@@ -16,7 +16,7 @@ from clearhead.core.registry import Choice
 from clearhead.model import ModelConfig, Transformer
 from clearhead.train import run, workers
 from clearhead.train.objectives import OBJECTIVES
-from clearhead.train.optimizers import parameter_groups
+from clearhead.train.optimizers import OPTIMIZERS, parameter_groups
 from clearhead.train.parallel import PARALLELS, Lesson, Replicate, Shard, SharedMemory, parallel_of
 from clearhead.train.parallel.shard import units
 from clearhead.train.parallel.shared_memory import owners
@@ -28,7 +28,7 @@ PLAN += ("train.checkpoint_every=2", "model.dropout=0.0")
 PLAN += (
     "train.optimizer={kind: adam, epsilon: 1.0e-4}",
 )  # the bias of keys has a gradient of rounding alone: not scaled up
-CPU = torch.device("cpu")
+CPU, ADAM = torch.device("cpu"), Choice(kind="adam")
 WAYS = {
     "alone": ("train.processes=1",),
     "replicated": ("train.processes=2", "train.parallel=replicate"),
@@ -97,16 +97,31 @@ def test_a_run_goes_on_with_other_processes_on_the_same_curve(tiny, tmp_path, be
 
 
 def test_one_process_has_nothing_to_divide():
-    kinds = {name: type(parallel_of(Choice(kind=name), World(), CPU)) for name in PARALLELS.names()}
+    kinds = {name: type(parallel_of(Choice(kind=name), ADAM, World(), CPU)) for name in PARALLELS.names()}
     assert set(kinds.values()) == {Replicate}
-    assert type(parallel_of(Choice(kind="shard"), World(0, 2), CPU)) is Shard
+    assert type(parallel_of(Choice(kind="shard"), ADAM, World(0, 2), CPU)) is Shard
 
 
 def test_processes_of_one_machine_share_its_memory_if_nobody_chooses():
-    assert type(parallel_of(None, World(0, 2, together=True), CPU)) is SharedMemory
-    assert type(parallel_of(None, World(0, 2), CPU)) is Replicate
-    assert type(parallel_of(None, World(0, 2, together=True), torch.device("cuda"))) is Replicate
-    assert type(parallel_of(Choice(kind="replicate"), World(0, 2, together=True), CPU)) is Replicate
+    assert type(parallel_of(None, ADAM, World(0, 2, together=True), CPU)) is SharedMemory
+    assert type(parallel_of(None, ADAM, World(0, 2), CPU)) is Replicate
+    assert type(parallel_of(None, ADAM, World(0, 2, together=True), torch.device("cuda"))) is Replicate
+    assert type(parallel_of(Choice(kind="replicate"), ADAM, World(0, 2, together=True), CPU)) is Replicate
+
+
+@pytest.fixture
+def strange(monkeypatch):
+    """An optimiser that may look at all parameters together."""
+    monkeypatch.setitem(OPTIMIZERS._parts, "strange", lambda: torch.optim.SGD)
+
+
+def test_an_optimiser_that_may_look_at_all_parameters_gets_all(tiny, strange):
+    together = World(0, 2, together=True)
+    assert type(parallel_of(None, Choice(kind="strange"), together, CPU)) is Replicate
+    for way in ("shared_memory", "shard"):
+        with pytest.raises(ConfigError, match=r"strange does not say that it steps each parameter alone.*each_alone"):
+            tiny("train.optimizer=strange", f"train.parallel={way}")
+    assert tiny("train.optimizer=strange", "train.parallel=replicate")
 
 
 def test_shared_memory_is_for_processors():

@@ -27,7 +27,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    together: bool = False  # all on one machine, and this one knows it
+    together: bool = False  # they see each other's memory (core/shared_memory.py)
 
     @property
     def first(self) -> bool:
@@ -97,7 +97,7 @@ def joined(device: torch.device) -> Iterator[World]:
     try:
         store, rank, size = next(rendezvous("env://", timeout=START))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-        yield World(rank, size, together=local_size() == size)
+        yield World(rank, size)
     except RuntimeError as error:
         if not _about_connection(error):
             raise

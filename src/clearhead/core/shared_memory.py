@@ -10,14 +10,25 @@ from contextlib import suppress
 from pathlib import Path
 
 from clearhead.core.errors import ConfigError
-from clearhead.core.processes import World
+from clearhead.core.processes import World, local_size
 
 PROOF = 16  # random bytes at the end, by which the others know that it is the first one's memory
 
 
+def known() -> bool:
+    """Whether this system has such memory."""
+    return hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
+
+
 def may_share(world: World) -> bool:
-    """Whether all processes run on one machine, as far as their starter says, and its system knows such memory."""
-    return world.together and hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
+    """Whether all processes run on one machine and see each other's memory. Collective."""
+    if not all(world.gather(local_size() == world.size)):
+        return False
+    try:
+        common_memory(world, 1).close()
+    except ConfigError:
+        return False
+    return True
 
 
 def common_memory(world: World, size: int) -> mmap.mmap:
@@ -28,11 +39,12 @@ def common_memory(world: World, size: int) -> mmap.mmap:
     """
     proof, handle = os.urandom(PROOF), -1
     memory = None
-    if world.first and hasattr(os, "memfd_create"):
-        handle = os.memfd_create("clearhead")
-        os.ftruncate(handle, size + PROOF)
-        memory = mmap.mmap(handle, size + PROOF)
-        memory[size:] = proof
+    if world.first and known():
+        with suppress(OSError):
+            handle = os.memfd_create("clearhead")
+            os.ftruncate(handle, size + PROOF)
+            memory = mmap.mmap(handle, size + PROOF)
+            memory[size:] = proof
     pid, number, expected = world.gather((os.getpid(), handle, proof))[0]
     if not world.first:
         memory = _opened(f"/proc/{pid}/fd/{number}", size + PROOF)

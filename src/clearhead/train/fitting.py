@@ -110,11 +110,15 @@ def require_recomputable(model: ModelConfig) -> None:
 
 
 def require_whole(optimizer: Choice, parallel: Choice | None) -> None:
-    """Refuse an optimiser of whole matrices where each process holds a share of them."""
+    """Refuse an optimiser of whole matrices, or of all together, where each process holds a share of them."""
     if parallel is None:  # the fastest ways hold whole matrices
         return
     part: Any = OPTIMIZERS.get(optimizer.kind)
     way: Any = PARALLELS.get(parallel.kind)
+    if not getattr(part, "each_alone", False) and "states" in way.divides:
+        what = f"{optimizer.kind} does not say that it steps each parameter alone"
+        remedy = "give its class each_alone = True if it does, or choose train.parallel replicate"
+        raise _about("train.optimizer", what, found=parallel.kind, remedy=remedy)
     if getattr(part, "needs_whole", False) and "gradients" in way.divides:
         remedy = "choose adamw, or train.parallel replicate"
         raise _about("train.optimizer", f"{optimizer.kind} needs whole matrices", found=parallel.kind, remedy=remedy)

@@ -23,6 +23,7 @@ from clearhead.core.devices import autocast, cores, pick_device, set_threads
 from clearhead.core.errors import UsageError
 from clearhead.core.processes import World, launched
 from clearhead.core.seeds import seed_everything, torch_states
+from clearhead.core.shared_memory import known
 from clearhead.data.buckets import Place
 from clearhead.model.accounting.activations import held
 from clearhead.train.checkpoint import Checkpoints, optimizer_tensors
@@ -154,7 +155,7 @@ def _memory(trainer: Trainer, size: int, batch: Any) -> dict[str, int]:
 
 def _parallel(recipe: Recipe, size: int, device: torch.device) -> Parallel:
     """How the processes that the run would start hold its model."""
-    return parallel_of(recipe.train.parallel, World(0, size, together=True), device)
+    return parallel_of(recipe.train.parallel, recipe.train.optimizer, World(0, size, together=known()), device)
 
 
 def _disk(trainer: Trainer, size: int, data: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ class _Adaptive:
     """Options that all share."""
 
     needs_whole: ClassVar[bool] = False  # does not work on the shares of divided matrices
+    each_alone: ClassVar[bool] = True  # a parameter's step depends on its own gradient alone; no gradient, no step
 
     def __init__(
         self, *, beta1: float = 0.9, beta2: float = 0.98, epsilon: float = 1e-9, weight_decay: float = 0.0

@@ -54,7 +54,8 @@ def _run(recipe: Recipe, out: Path, device: torch.device, world: World) -> Bundl
     if not world.first:
         world.wait()  # until the first one has written tokenizers and stores
     task = task_of(recipe, out)
-    learner, parallel = build_learner(recipe, task), parallel_of(recipe.train.parallel, world, device)
+    learner = build_learner(recipe, task)
+    parallel = parallel_of(recipe.train.parallel, recipe.train.optimizer, world, device)
     machine = Machine(device, run_dtype(recipe, out, device), threads)
     if world.first:
         set_threads(recipe.train.threads)  # the others wait

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from clearhead.core.devices import cores
 from clearhead.core.errors import ConfigError, ProcessError, TrainingError
 from clearhead.core.processes import ALONE, World, joined, launched
 from clearhead.core.progress import say
+from clearhead.core.shared_memory import may_share
 from clearhead.train.recipe import Recipe
 
 FAREWELL = 60.0  # seconds that a worker has to end after the run
@@ -31,7 +33,7 @@ def world_of(recipe: Recipe, out: Path, device: torch.device) -> Iterator[World]
     if launched():
         with joined(device) as world:
             _require_share(recipe, world.size)
-            yield world
+            yield replace(world, together=may_share(world))
         return
     count = process_count(recipe, device)
     _require_share(recipe, count)
@@ -39,7 +41,7 @@ def world_of(recipe: Recipe, out: Path, device: torch.device) -> Iterator[World]
         yield ALONE
         return
     with _environment(count), _workers(count, out) as workers, _told(workers), joined(device) as world:
-        yield world
+        yield replace(world, together=may_share(world))
 
 
 def process_count(recipe: Recipe, device: torch.device) -> int:

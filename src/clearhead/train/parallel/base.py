@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from clearhead.core.processes import World
 from clearhead.core.registry import Choice, Registry
-from clearhead.core.shared_memory import may_share
+from clearhead.train.optimizers import OPTIMIZERS
 from clearhead.train.parallel.lesson import Lesson
 
 
@@ -44,6 +44,10 @@ class Parallel:
         """The length of all gradients as one vector, from what each process has collected."""
         (squares,) = self.world.total(float(nn.utils.get_total_norm(gradients)) ** 2)
         return math.sqrt(squares)
+
+    def present(self, parameters: Sequence[Tensor]) -> list[bool]:
+        """Which of the parameters have a gradient in any process."""
+        return [count > 0 for count in self.world.total(*(float(each.grad is not None) for each in parameters))]
 
     def stepped(self) -> None:
         """Return when the steps of all processes can be seen here."""
@@ -81,7 +85,8 @@ class Parallel:
 PARALLELS: Registry[Parallel] = Registry("parallel")
 
 
-def parallel_of(choice: Choice | None, world: World, device: torch.device) -> Parallel:
+def parallel_of(choice: Choice | None, optimizer: Choice, world: World, device: torch.device) -> Parallel:
     """The chosen part, or the fastest one; where there is one process, there is nothing to divide."""
-    fastest = Choice(kind="shared_memory" if may_share(world) and device.type == "cpu" else "replicate")
+    alone = getattr(OPTIMIZERS.get(optimizer.kind), "each_alone", False)
+    fastest = Choice(kind="shared_memory" if world.together and alone and device.type == "cpu" else "replicate")
     return PARALLELS.build((choice or fastest) if world.size > 1 else Choice(kind="replicate"), world)

@@ -18,7 +18,11 @@ class Replicate(Parallel):
         self.world.agree(self.learner)
 
     def collect(self) -> list[Tensor]:
-        gradients = [each.grad for each in self.learner.parameters() if each.grad is not None]
+        parameters = list(self.learner.parameters())
+        for each, found in zip(parameters, self.present(parameters), strict=True):
+            if found and each.grad is None:
+                each.grad = torch.zeros_like(each)
+        gradients = [each.grad for each in parameters if each.grad is not None]
         self.world.add(gradients)
         return gradients
 

@@ -7,8 +7,10 @@
 Nothing is sent: a sum reads the others' gradients where they lie, and a step is seen by all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import accumulate, islice
+from mmap import mmap
 from typing import ClassVar
 
 import torch
@@ -38,8 +40,10 @@ class SharedMemory(Parallel):
         self.trained = [each for each in self.learner.parameters() if each.requires_grad]
         self.owners = owners(self.learner, self.world.size)
         self._map()
-        for parameter, place in zip(self.trained, self.gradients[self.world.rank], strict=True):
+        self.hooks = [
             parameter.register_post_accumulate_grad_hook(_keeper(place))  # type: ignore[no-untyped-call]
+            for parameter, place in zip(self.trained, self.gradients[self.world.rank], strict=True)
+        ]
 
     def _map(self) -> None:
         """Move the weights to common memory, and make places for the gradients of each process there."""
@@ -47,12 +51,7 @@ class SharedMemory(Parallel):
         models = [*parameters, *self.trained * self.world.size]  # of the shapes of whatever lies there
         *offsets, size = accumulate((-(-each.nbytes // ALIGNED) * ALIGNED for each in models), initial=0)
         memory = common_memory(self.world, size)
-        places = iter(
-            [
-                torch.frombuffer(memory, dtype=each.dtype, count=each.numel(), offset=offset).view_as(each)
-                for each, offset in zip(models, offsets, strict=True)
-            ]
-        )
+        places = iter([_placed(memory, offset, each) for each, offset in zip(models, offsets, strict=True)])
         for parameter in parameters:
             place = next(places)
             if self.world.first:
@@ -66,7 +65,7 @@ class SharedMemory(Parallel):
         for parameter, place in zip(self.trained, own, strict=True):
             if parameter.grad is None:  # perhaps another process has one
                 place.zero_()
-        found = self.world.total(*(float(each.grad is not None) for each in self.trained))
+        found = self.present(self.trained)  # all have finished theirs
         mine = [index for index, each in enumerate(self.trained) if found[index] and self.owns(each)]
         for rank, theirs in enumerate(self.gradients):
             if mine and rank != self.world.rank:
@@ -86,6 +85,16 @@ class SharedMemory(Parallel):
     def bring(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self.world.bring(tensors)
 
+    @contextmanager
+    def plain(self, weights: Mapping[str, Tensor] | None = None) -> Iterator[nn.Module]:
+        if weights is None:  # at the end: an ordinary model, whatever its next owner does with it
+            for hook in self.hooks:
+                hook.remove()
+            for each in self.learner.parameters():
+                each.data = each.detach().clone()
+            self.hooks, self.gradients = [], []
+        yield self.learner
+
 
 def owners(learner: nn.Module, count: int) -> dict[Tensor, int]:
     """Which process steps which parameter: of each role of an optimiser about as many elements for all."""
@@ -100,6 +109,13 @@ def owners(learner: nn.Module, count: int) -> dict[Tensor, int]:
             loads[rank] += each.numel()
             totals[rank] += each.numel()
     return found
+
+
+def _placed(memory: mmap, offset: int, like: Tensor) -> Tensor:
+    """A tensor of that shape and format at a place in memory."""
+    if not like.numel():
+        return torch.empty_like(like)
+    return torch.frombuffer(memory, dtype=like.dtype, count=like.numel(), offset=offset).view_as(like)
 
 
 def _keeper(place: Tensor) -> Callable[[Tensor], None]:
