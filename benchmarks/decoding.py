@@ -112,6 +112,7 @@ def _best_threads(system: System, choices: Sequence[int]) -> int:
         found[count] = _timed(system)
     best = min(found, key=lambda count: found[count])
     system.use(best)
+    system.rest()
     return best
 
 
